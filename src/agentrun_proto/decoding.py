@@ -1,0 +1,284 @@
+"""Head and body in; a dict, or the error that says whose fault it is, out.
+
+Rules of this file: a status of 400 or more is an error whatever its body; success is what was promised or a
+DecodeError, never a guess, and never an empty result for a broken one; what is decoded is bounded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, NoReturn, cast
+
+from .errors import AgentRunClientError, DecodeError, error_class
+from .messages import Head, Headers
+
+MAX_BODY = 64 * 1024 * 1024
+"""The largest answer, in bytes, that is held in memory: as received, and again once decoded."""
+
+ACCEPT_ENCODING = "gzip, deflate"
+
+# Where the request id is when the body has none, in this order (SERVICE: Answers).
+REQUEST_ID_FIELDS = ("x-acs-request-id", "x-agentrun-request-id", "x-request-id", "x-fc-request-id")
+
+_MAX_MEMBERS = 100  # of a gzip content; more than two have no honest use in an answer
+_SHOWN = 300  # characters of an answer that is no JSON, in a message
+_MAX_WAIT = 366 * 86400.0
+_HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, (\d\d) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+_decode_json = json.JSONDecoder(parse_constant=_reject_constant).decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """A whole answer: its head, and its content with any content coding taken off."""
+
+    head: Head
+    content: bytes
+
+    @property
+    def status(self) -> int:
+        """The HTTP status code."""
+        return self.head.status
+
+    @property
+    def headers(self) -> Headers:
+        """The fields of the answer."""
+        return self.head.headers
+
+    @property
+    def text(self) -> str:
+        """The content as UTF-8.
+
+        Raises:
+            DecodeError: it is no UTF-8.
+        """
+        try:
+            return str(self.content, "utf-8")
+        except UnicodeDecodeError as error:
+            raise self._nonsense(f"the answer is no UTF-8: {error}") from None
+
+    def json(self) -> Any:
+        """Any JSON value.
+
+        Raises:
+            DecodeError: the content is no JSON (RFC 8259; NaN and the like are none).
+        """
+        try:
+            return parse_json(self.content)
+        except ValueError as error:
+            raise self._nonsense(f"the answer is no JSON: {error}") from None
+
+    @property
+    def request_id(self) -> str | None:
+        """The service's id of the request: the body's ``requestId``, else a field's."""
+        return find_request_id(self.headers, _json_or_text(self.content))
+
+    def raise_for_status(self) -> Response:
+        """Returns itself, or raises the error that belongs to a status of 300 or more."""
+        if not 200 <= self.status < 300:
+            raise refusal(self.head, self.content)
+        return self
+
+    def _nonsense(self, message: str) -> DecodeError:
+        return _nonsense(self.head, self.content, message)
+
+
+def decode(head: Head, content: bytes) -> dict[str, Any]:
+    """The JSON object that an answer holds; ``{}`` where a successful answer has no content at all.
+
+    Args:
+        head: status and fields.
+        content: the whole content, its content coding taken off.
+
+    Raises:
+        StatusError: a status of 300 or more; the class follows from the status.
+        DecodeError: success, but the content is no JSON object. ``value`` has what it is instead.
+
+    >>> decode(Head(status=200), b'{"id": 1}')
+    {'id': 1}
+    """
+    if not 200 <= head.status < 300:
+        raise refusal(head, content)
+    if not content:
+        return {}
+    try:
+        value = parse_json(content)
+    except ValueError as error:
+        raise _nonsense(head, content, f"the answer is no JSON: {error}") from None
+    if type(value) is not dict:
+        nonsense = _nonsense(
+            head, content, f"the answer is a JSON {_kind(value)} where an object was promised"
+        )
+        nonsense.value = value
+        raise nonsense
+    return cast("dict[str, Any]", value)
+
+
+def parse_json(content: bytes | bytearray) -> Any:
+    """Strict JSON (RFC 8259) in UTF-8; a byte order mark before it is ignored, as section 8.1 allows.
+
+    Raises:
+        ValueError: anything else, nesting and numbers beyond Python's limits included.
+    """
+    text = str(content, "utf-8")
+    try:
+        return _decode_json(text[1:] if text.startswith("\ufeff") else text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _kind(value: Any) -> str:
+    names = ((bool, "boolean"), (list, "array"), (str, "string"), (type(None), "null"))
+    return next((name for kind, name in names if isinstance(value, kind)), "number")
+
+
+def _json_or_text(content: bytes | bytearray) -> Any:
+    try:
+        return parse_json(content)
+    except ValueError:
+        return str(content, "utf-8", "backslashreplace")
+
+
+def find_request_id(headers: Headers, value: Any) -> str | None:
+    """The request id of an answer, from its decoded body or its fields."""
+    told = _member(value, "requestId")
+    return told or next((found for name in REQUEST_ID_FIELDS if (found := headers.get(name))), None)
+
+
+def _member(value: Any, name: str) -> str | None:
+    found: Any = cast("dict[str, Any]", value).get(name) if isinstance(value, dict) else None
+    return found if isinstance(found, str) and found else None
+
+
+def refusal(head: Head, content: bytes) -> AgentRunClientError:
+    """The error for an answer whose status is no success, with all that its envelope tells."""
+    value = _json_or_text(content)
+    message = _member(value, "message")
+    if message is None:
+        message = " ".join(value.split())[:_SHOWN] if isinstance(value, str) else ""
+        message = message or "the service refused the request and gave no reason"
+    return error_class(head.status)(
+        message,
+        status_code=head.status,
+        error_code=_member(value, "code"),
+        request_id=find_request_id(head.headers, value),
+        response_body=value,
+        response_headers=head.headers,
+        retry_after=retry_after(head.headers),
+    )
+
+
+def _nonsense(head: Head, content: bytes, message: str) -> DecodeError:
+    value = _json_or_text(content)
+    return DecodeError(
+        message,
+        status_code=head.status,
+        request_id=find_request_id(head.headers, value),
+        response_body=value,
+        response_headers=head.headers,
+    )
+
+
+def unexpected_json(head: Head, content: bytes) -> DecodeError:
+    """The error for a JSON answer where a file was asked for."""
+    error = _nonsense(
+        head, content, "the service answered with JSON where a file was asked for; nothing was saved"
+    )
+    error.error_code = _member(error.response_body, "code")
+    return error
+
+
+def retry_after(headers: Headers) -> float | None:
+    """The seconds that ``Retry-After`` asks for, in either of its forms (RFC 9110, 10.2.3); None for junk.
+
+    A date is taken relative to the answer's own ``Date``, so that a wrong clock here does no harm.
+
+    >>> retry_after(Headers({"Retry-After": "120"})), retry_after(Headers({"Retry-After": "soon"}))
+    (120.0, None)
+    """
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    if re.fullmatch(r"[0-9]{1,15}", value):
+        return min(float(value), _MAX_WAIT)
+    then, now = http_date(value), http_date(headers.get("date", ""))
+    return None if then is None or now is None else min(max(then - now, 0.0), _MAX_WAIT)
+
+
+def http_date(value: str) -> float | None:
+    """Seconds since the epoch for an IMF-fixdate (RFC 9110, 5.6.7), or None for anything else.
+
+    >>> http_date("Sun, 06 Nov 1994 08:49:37 GMT")
+    784111777.0
+    """
+    match = _HTTP_DATE.fullmatch(value)
+    if match is None or match[2] not in _MONTHS:
+        return None
+    day, year, hour, minute, second = (int(match[group]) for group in (1, 3, 4, 5, 6))
+    month = _MONTHS.index(match[2]) + 1
+    try:
+        # A leap second is legal and datetime knows none: it counts as the second before.
+        moment = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=timezone.utc)
+    except ValueError:
+        return None
+    return moment.timestamp()
+
+
+def take_off_coding(head: Head, content: bytes, limit: int = MAX_BODY) -> bytes:
+    """The content with its content codings taken off (RFC 9110, 8.4), at most `limit` bytes of it.
+
+    Raises:
+        DecodeError: a coding we did not ask for, more than one, damaged or cut data, or more than `limit`.
+    """
+    coding = head.headers.get("content-encoding", "").strip().lower()
+    if coding in ("", "identity") or not content:
+        return content
+    try:
+        if coding in ("gzip", "x-gzip"):
+            return _inflate(content, 31, limit)
+        if coding == "deflate":
+            # RFC 9110, 8.4.1.2: a zlib stream; some servers send a bare deflate stream all the same.
+            zlib_header = content[0] & 15 == 8 and int.from_bytes(content[:2], "big") % 31 == 0
+            return _inflate(content, 15 if zlib_header else -15, limit)
+    except (zlib.error, EOFError) as error:
+        message = f"the answer's {coding} coding is damaged: {error}"
+    except OverflowError:
+        message = f"the answer is larger than {limit} bytes once its {coding} coding is taken off"
+    else:
+        message = f"the answer has a content coding that was not asked for: {coding[:_SHOWN]}"
+    raise DecodeError(
+        message,
+        status_code=head.status,
+        request_id=find_request_id(head.headers, None),
+        response_headers=head.headers,
+    )
+
+
+def _inflate(data: bytes, window_bits: int, limit: int) -> bytes:
+    pieces: list[bytes] = []
+    room = limit
+    for _ in range(_MAX_MEMBERS):
+        inflater = zlib.decompressobj(window_bits)
+        piece = inflater.decompress(data, room + 1)
+        room -= len(piece)
+        if room < 0:
+            raise OverflowError
+        if not inflater.eof:
+            raise EOFError("it ends too early")
+        pieces.append(piece)
+        data = inflater.unused_data
+        if not data:
+            return b"".join(pieces)
+        if window_bits != 31:
+            break  # RFC 1952, 2.2: only gzip may have further members
+    raise EOFError("bytes follow its end")

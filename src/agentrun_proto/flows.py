@@ -1,0 +1,93 @@
+"""The operations, each a flow that reads from top to bottom as the policy it is.
+
+Rules of this file: a flow yields commands only and does no I/O; a request is authorised last, over exactly
+what is sent, afresh for each attempt; a `finally` yields nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+from .body import Source
+from .commands import Clock, Commit, Flow, OpenSink, OpenSource, ReadAll, ReadInto, Send
+from .config import Timeout
+from .decoding import MAX_BODY, Response, decode, refusal, take_off_coding, unexpected_json
+from .errors import DecodeError
+from .messages import Head, Request
+
+Authorise = Callable[[Request, float], Request]
+"""Adds to a request, at a wall time, what shows who is calling."""
+
+
+class Context:
+    """What a flow needs beside its request: how to authorise it, how long it may take, what time it is."""
+
+    __slots__ = ("authorise", "clock", "timeout")
+
+    def __init__(self, authorise: Authorise, timeout: Timeout, clock: Clock) -> None:
+        self.authorise = authorise
+        self.timeout = timeout
+        self.clock = clock
+
+    def attempt(self, request: Request, deadline: float) -> Send:
+        """The command that sends the request, authorised as of now."""
+        return Send(self.authorise(request, self.clock.now()), self.timeout, deadline)
+
+    def deadline(self) -> float:
+        """The monotonic time at which an operation that begins now is over."""
+        total = self.timeout.total
+        return inf if total is None else self.clock.monotonic() + total
+
+
+def exchange(context: Context, request: Request) -> Flow[Response]:
+    """Sends a request and returns the whole answer, whatever its status."""
+    head: Head = yield context.attempt(request, context.deadline())
+    content: bytes = yield ReadAll(MAX_BODY)
+    return Response(head=head, content=_plain(head, content))
+
+
+def call(context: Context, request: Request) -> Flow[dict[str, Any]]:
+    """Sends a request and returns the JSON object of the answer; see `decode` for the errors."""
+    head: Head = yield context.attempt(request, context.deadline())
+    content: bytes = yield ReadAll(MAX_BODY)
+    return decode(head, _plain(head, content))
+
+
+def upload(context: Context, path: str, build: Callable[[Source], Request]) -> Flow[dict[str, Any]]:
+    """Opens a local file, sends the request built around it, and returns the JSON object of the answer."""
+    source = yield from OpenSource(path)
+    try:
+        return (yield from call(context, build(source)))
+    finally:
+        source.close()
+
+
+def download(context: Context, path: str, request: Request) -> Flow[int]:
+    """Saves the answer at a local path, whole or not at all; returns its size in bytes.
+
+    A status of 300 or more, and JSON where a file was asked for, are errors; the old file then stays.
+    """
+    sink = yield from OpenSink(path)
+    try:
+        head = yield from context.attempt(request, context.deadline())
+        if not 200 <= head.status < 300:
+            raise refusal(head, _plain(head, (yield from ReadAll(MAX_BODY))))
+        if head.headers.get("content-type", "").lower().startswith("application/json"):
+            raise unexpected_json(head, _plain(head, (yield from ReadAll(MAX_BODY))))
+        size = yield from ReadInto(sink)
+        yield from Commit(sink)
+        return size
+    finally:
+        sink.discard()
+
+
+def _plain(head: Head, content: bytes) -> bytes:
+    """The content without its coding; a refusal stays one even where its coding is damaged."""
+    try:
+        return take_off_coding(head, content)
+    except DecodeError:
+        if 200 <= head.status < 300:
+            raise
+        return b""

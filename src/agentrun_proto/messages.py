@@ -1,0 +1,219 @@
+"""One HTTP exchange as values: Headers, Request, Head.
+
+Rules of this file: a field is checked where it is made, so that no other place has to ask again; a repr
+shows no credential.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast, overload
+
+from .body import EMPTY, Body
+from .urls import Origin
+
+# RFC 9110, 5.6.2 (token) and 5.5 (field-value: visible characters, space, tab and obs-text).
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_FIELD_LINE = re.compile(r"([^:\r\n]+):[ \t]*([^\r\n]*?)[ \t]*\r\n")
+
+# Fields that carry a credential: sent, never shown.
+SECRET_FIELDS = frozenset(
+    {
+        "agentrun-access-token",
+        "agentrun-authorization",
+        "authorization",
+        "cookie",
+        "proxy-authorization",
+        "set-cookie",
+        "x-acs-security-token",
+        "x-fc-access-key-secret",
+        "x-fc-security-token",
+    }
+)
+
+
+class Headers(Mapping[str, str]):
+    """Field lines: names compared without case, order kept, checked, never changed.
+
+    As a mapping, its keys are lower-case names and its values the combined field values (RFC 9110, 5.3);
+    ``fields`` has the lines as they were given.
+
+    Args:
+        fields: a mapping, or ``(name, value)`` pairs.
+
+    Raises:
+        TypeError: a name or value is no str.
+        ValueError: a name that is no token, or a value with a line break or another control character.
+
+    >>> headers = Headers({"Content-Type": "text/plain"})
+    >>> headers["content-type"], "CONTENT-TYPE" in headers, headers
+    ('text/plain', True, Headers({'content-type': 'text/plain'}))
+    """
+
+    __slots__ = ("_block", "_fields", "_index")
+
+    def __init__(self, fields: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
+        if isinstance(fields, Headers):
+            pairs: Iterable[tuple[str, str]] = fields.fields
+        elif isinstance(fields, Mapping):
+            pairs = cast("Mapping[str, str]", fields).items()
+        else:
+            pairs = fields
+        self._fields: tuple[tuple[str, str], ...] | None = tuple(check_field(*pair) for pair in pairs)
+        self._index: dict[str, str] | None = None
+        self._block: str | None = None
+
+    @classmethod
+    def from_block(cls, block: str) -> Headers:
+        """Field lines as they came over the wire, each ended by CRLF, already found well-formed.
+
+        They are taken apart on first need: most answers are used without a look at their fields.
+        """
+        self = cls.__new__(cls)
+        self._fields = self._index = None
+        self._block = block
+        return self
+
+    @property
+    def fields(self) -> tuple[tuple[str, str], ...]:
+        """The field lines as ``(name, value)``, in order, repeated names included."""
+        if self._fields is None:
+            self._fields = tuple(_FIELD_LINE.findall(self._block or ""))
+        return self._fields
+
+    def _by_name(self) -> dict[str, str]:
+        if self._index is None:
+            index: dict[str, str] = {}
+            for name, value in self.fields:
+                name = name.lower()
+                index[name] = f"{index[name]}, {value}" if name in index else value
+            self._index = index
+        return self._index
+
+    def get_all(self, name: str) -> list[str]:
+        """The values of all field lines of that name, in order."""
+        name = name.lower()
+        return [value for key, value in self.fields if key.lower() == name]
+
+    def merged(self, other: Mapping[str, str] | None) -> Headers:
+        """These and the other's; of a name that both have, the other's lines alone."""
+        if not other:
+            return self
+        later = other if isinstance(other, Headers) else Headers(other)
+        names = later._by_name()
+        return Headers([line for line in self.fields if line[0].lower() not in names] + [*later.fields])
+
+    def __getitem__(self, name: str) -> str:
+        return self._by_name()[name.lower()]
+
+    @overload
+    def get(self, key: str, default: None = None, /) -> str | None: ...
+    @overload
+    def get(self, key: str, default: str, /) -> str: ...
+    @overload
+    def get(self, key: str, default: Any, /) -> Any: ...
+    def get(self, key: str, default: Any = None, /) -> Any:
+        """The combined value of the fields of that name, or `default`."""
+        key = key.lower()
+        if self._index is None and self._block is not None and f"{key}:" not in self._block.lower():
+            return default  # most questions are answered without taking the lines apart
+        return self._by_name().get(key, default)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._by_name()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name())
+
+    def __len__(self) -> int:
+        return len(self._by_name())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Headers):
+            return NotImplemented
+        return self._by_name() == other._by_name()
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._by_name().items()))
+
+    def __repr__(self) -> str:
+        shown = {name: "***" if name in SECRET_FIELDS else value for name, value in self.items()}
+        return f"Headers({shown})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        kept = tuple(line for line in self.fields if line[0].lower() not in SECRET_FIELDS)
+        return (Headers, (kept,))
+
+
+def check_field(name: str, value: str) -> tuple[str, str]:
+    """The field, its value stripped as every recipient would; raises as `Headers` says."""
+    if not isinstance(name, str) or not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"a header's name and value are str: {name!r} has a {type(value).__name__}")
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"not a header name (RFC 9110, 5.6.2): {name!r}")
+    if not _VALUE.fullmatch(value):
+        shown = "" if name.lower() in SECRET_FIELDS else f": {value!r}"
+        raise ValueError(
+            f"the header {name} holds a control character, or one beyond Latin-1; percent-encode it{shown}"
+        )
+    return name, value.strip(" \t")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A request, ready to be sent; `signature` holds the field lines that authorise this one attempt.
+
+    ``target`` is path and query as they go over the wire. Host, Content-Length and Content-Type follow from
+    `origin` and `body`; a Content-Type among `headers` wins over the body's.
+
+    >>> Request(method="GET", origin=Origin("http", "h", 80), target="/a?b=").url
+    'http://h/a?b='
+    """
+
+    method: str
+    origin: Origin
+    target: str
+    headers: Headers = Headers()
+    body: Body = field(default=EMPTY, repr=False)
+    signature: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.method):
+            raise ValueError(f"not a method (RFC 9110, 9.1): {self.method!r}")
+
+    @property
+    def url(self) -> str:
+        """The absolute URL, without user info."""
+        return f"{self.origin}{self.target}"
+
+    @property
+    def content_type(self) -> str | None:
+        """The Content-Type that goes out: the caller's, else the body's."""
+        return self.headers.get("content-type") or self.body.content_type
+
+    def fields(self) -> list[tuple[str, str]]:
+        """All field lines as they go out, in order: Host first, as RFC 9110, 7.2 recommends."""
+        lines = [("Host", self.origin.authority), *self.headers.fields]
+        body = self.body
+        if body.content_type is not None and "content-type" not in self.headers:
+            lines.append(("Content-Type", body.content_type))
+        # RFC 9110, 8.6: a method that anticipates content says so, even when there is none.
+        if body.length or self.method in ("POST", "PUT", "PATCH"):
+            lines.append(("Content-Length", str(body.length)))
+        lines += self.signature
+        return lines
+
+
+# RFC 9110, 9.2.2: repeating one of these has the effect of doing it once.
+IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The status and the fields of an answer."""
+
+    status: int
+    headers: Headers = Headers()
