@@ -34,10 +34,10 @@ _DEFAULT_FIELDS = Headers(
 _FILE_FIELDS = Headers({"Accept": "*/*", "Accept-Encoding": "identity"})
 
 AuthHook = Callable[
-    [str, dict[str, str], "dict[str, Any] | None", str, "bytes | None"],
+    [str, dict[str, str], "dict[str, Any] | None", Config, str, "bytes | None"],
     "tuple[str, Mapping[str, str], Mapping[str, Any] | None]",
 ]
-"""``(url, headers, query, method, body) -> (url, headers, query)``: what it returns is what is sent."""
+"""``(url, headers, query, config, method, body) -> (url, headers, query)``: what is returned is sent."""
 
 
 class DataEndpoint:
@@ -231,7 +231,7 @@ class DataEndpoint:
         fields = dict(request.headers.fields)
         if request.content_type is not None and "content-type" not in request.headers:
             fields["Content-Type"] = request.content_type
-        url, returned, query = auth(request.url, fields, None, request.method, request.body.data)
+        url, returned, query = auth(request.url, fields, None, self.config, request.method, request.body.data)
         target = parse_url(merge_query(url, query))
         headers = Headers(returned)
         if headers.get("host", target.origin.authority) != target.origin.authority:

@@ -84,6 +84,13 @@ class Headers(Mapping[str, str]):
             self._fields = tuple(_FIELD_LINE.findall(self._block or ""))
         return self._fields
 
+    @property
+    def block(self) -> str:
+        """The field lines as they go over the wire, each ended by CRLF; built once."""
+        if self._block is None:
+            self._block = "".join([f"{name}: {value}\r\n" for name, value in self.fields])
+        return self._block
+
     def _by_name(self) -> dict[str, str]:
         if self._index is None:
             index: dict[str, str] = {}
@@ -118,7 +125,7 @@ class Headers(Mapping[str, str]):
     def get(self, key: str, default: Any = None, /) -> Any:
         """The combined value of the fields of that name, or `default`."""
         key = key.lower()
-        if self._index is None and self._block is not None and f"{key}:" not in self._block.lower():
+        if self._index is None and self._fields is None and f"{key}:" not in self.block.lower():
             return default  # most questions are answered without taking the lines apart
         return self._by_name().get(key, default)
 
@@ -194,14 +201,21 @@ class Request:
         """The Content-Type that goes out: the caller's, else the body's."""
         return self.headers.get("content-type") or self.body.content_type
 
+    @property
+    def declares_length(self) -> bool:
+        """Whether a Content-Length goes out.
+
+        RFC 9110, 8.6: a method that anticipates content says so, even when there is none.
+        """
+        return self.body.length > 0 or self.method in ("POST", "PUT", "PATCH")
+
     def fields(self) -> list[tuple[str, str]]:
         """All field lines as they go out, in order: Host first, as RFC 9110, 7.2 recommends."""
         lines = [("Host", self.origin.authority), *self.headers.fields]
         body = self.body
         if body.content_type is not None and "content-type" not in self.headers:
             lines.append(("Content-Type", body.content_type))
-        # RFC 9110, 8.6: a method that anticipates content says so, even when there is none.
-        if body.length or self.method in ("POST", "PUT", "PATCH"):
+        if self.declares_length:
             lines.append(("Content-Length", str(body.length)))
         lines += self.signature
         return lines

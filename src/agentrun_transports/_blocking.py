@@ -1,0 +1,352 @@
+"""Blocking I/O: the network of plain sockets, and the driver of about fifteen lines.
+
+Rules of this file: every wait has the deadline it was given, by the monotonic clock; a socket's timeout is
+set again only where it would end too early or too late; one client may be shared by threads.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from math import inf
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from agentrun_proto import AgentRunClientError, AuthHook, Config, DataEndpoint, Flow, Origin, TLSError
+
+from ._exchange import Connect, Exchange, Link, Read, Run, Steps, Wait, Write
+from ._faces import SyncFace
+from ._pool import Limits, Pool
+from ._tls import TLS, tls_context
+from ._wire import Wire
+
+if TYPE_CHECKING:
+    import ssl
+
+Result = TypeVar("Result")
+
+_SLACK = 0.02  # seconds by which a socket's timeout may be late without being set anew; the promise is 50 ms
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
+
+
+class BlockingLink:
+    """A connected socket."""
+
+    __slots__ = ("_poll", "_sock", "_timeout", "_tls", "idle_since", "origin", "used", "wire")
+
+    def __init__(self, sock: socket.socket, origin: Origin, *, tls: bool) -> None:
+        self.origin = origin
+        self.wire = Wire()
+        self.used = False
+        self.idle_since = 0.0
+        self._sock = sock
+        self._tls = tls
+        self._timeout: float | None = None
+        self._poll = _readiness(sock)
+
+    def abort(self) -> None:
+        """Closes it at once."""
+        self._sock.close()
+
+    def arm(self, deadline: float) -> None:
+        """Sets the socket's timeout so that it ends at the deadline (monotonic seconds)."""
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        armed = inf if self._timeout is None else self._timeout
+        if not left <= armed <= left + _SLACK:
+            self._timeout = None if left == inf else left
+            self._sock.settimeout(self._timeout)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Sends all of it."""
+        self._sock.sendall(data)
+
+    def read(self) -> int:
+        """Receives into the wire."""
+        count = self._sock.recv_into(self.wire.get_buffer())
+        self.wire.received(count)
+        return count
+
+    def take_in(self) -> bool:
+        """Takes into the wire what has arrived, without waiting; whether anything has, the end included."""
+        if not self._poll() and not (self._tls and cast("ssl.SSLSocket", self._sock).pending()):
+            return False
+        self._timeout = 0.0
+        self._sock.settimeout(0.0)
+        try:
+            self.read()
+        except OSError as error:
+            # Under TLS, what is readable may be the peer's session tickets: no bytes for us.
+            return not (self._tls and getattr(error, "errno", None) == _want_read())
+        return True
+
+
+def _want_read() -> int:
+    import ssl
+
+    return ssl.SSL_ERROR_WANT_READ
+
+
+def _readiness(sock: socket.socket) -> Callable[[], bool]:
+    """A function that says whether a socket has something to read, its end and its errors included."""
+    if not hasattr(select, "poll"):  # Windows, which has no limit on the numbers that select takes
+        return lambda: bool(select.select([sock], [], [], 0)[0])
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    return lambda: bool(poller.poll(0))
+
+
+class BlockingNetwork:
+    """Connects, reads, writes and waits with blocking sockets."""
+
+    def __init__(self, tls: TLS, unix_socket: str | None = None) -> None:
+        self._tls = tls
+        self._unix_socket = unix_socket
+        self._perform: dict[type, Callable[[Any], Any]] = {
+            Connect: self._connect,
+            Write: self._write,
+            Read: self._read,
+            Wait: self._wait,
+            Run: self._run,
+        }
+
+    def drive(self, steps: Steps[Result]) -> Result:
+        """Performs network commands until their flow returns."""
+        perform = self._perform
+        try:
+            command = steps.send(None)
+            while True:
+                try:
+                    answer = perform[type(command)](command)
+                except (OSError, AgentRunClientError) as error:
+                    command = steps.throw(error)
+                else:
+                    command = steps.send(answer)
+        except StopIteration as stop:
+            return cast("Result", stop.value)
+        finally:
+            steps.close()
+
+    def _connect(self, command: Connect) -> BlockingLink:
+        origin, deadline = command.origin, command.deadline
+        if self._unix_socket is not None:
+            sock = _open(socket.AF_UNIX, self._unix_socket, _left(deadline))
+        else:
+            sock = _open_first(_resolve(origin.host.strip("[]"), origin.port, deadline), deadline)
+        try:
+            if origin.scheme == "https":
+                sock = self._handshake(sock, origin, deadline)
+        except BaseException:
+            sock.close()
+            raise
+        return BlockingLink(sock, origin, tls=origin.scheme == "https")
+
+    def _handshake(self, sock: socket.socket, origin: Origin, deadline: float) -> socket.socket:
+        import ssl
+
+        context = tls_context(self._tls)
+        wrapped = context.wrap_socket(
+            sock, server_hostname=origin.host.strip("[]"), do_handshake_on_connect=False
+        )
+        try:
+            wrapped.settimeout(_left(deadline))
+            wrapped.do_handshake()
+        except ssl.SSLError as error:
+            wrapped.close()
+            raise TLSError(f"the TLS handshake with {origin} failed: {error}") from error
+        except BaseException:
+            wrapped.close()
+            raise
+        return wrapped
+
+    def _write(self, command: Write) -> None:
+        link = cast("BlockingLink", command.link)
+        link.arm(command.deadline)
+        link.write(command.data)
+
+    def _read(self, command: Read) -> int:
+        link = cast("BlockingLink", command.link)
+        link.arm(command.deadline)
+        return link.read()
+
+    def _wait(self, command: Wait) -> None:
+        ticket = command.ticket
+        served = threading.Event()
+        ticket.notify = served.set
+        # It may have been served before it could notify us.
+        if not ticket.ready and not served.wait(_left(command.deadline)):
+            raise TimeoutError
+
+    def _run(self, command: Run[Any]) -> Any:
+        return command.function()
+
+
+def _left(deadline: float) -> float | None:
+    """Seconds until a deadline, as sockets want them."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return None if left == inf else min(left, threading.TIMEOUT_MAX)
+
+
+_Address = tuple[int, Any]
+"""The address family, and what connect() takes."""
+
+
+def _resolve(host: str, port: int, deadline: float) -> list[_Address]:
+    """The addresses of a host, the families in turn, so that a broken one costs one attempt (RFC 8305, 4)."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except OSError:
+        found = _resolve_name(host, port, deadline)
+    first: list[_Address] = [(entry[0], entry[4]) for entry in found if entry[0] == found[0][0]]
+    others: list[_Address] = [(entry[0], entry[4]) for entry in found if entry[0] != found[0][0]]
+    turns = [entry for pair in zip(first, others, strict=False) for entry in pair]
+    shared = len(turns) // 2
+    return turns + first[shared:] + others[shared:]
+
+
+def _resolve_name(host: str, port: int, deadline: float) -> list[Any]:
+    """getaddrinfo in a thread: it takes no timeout, and a resolver may be silent for a long time."""
+    outcome: list[Any] = []
+    done = threading.Event()
+
+    def look_up() -> None:
+        try:
+            outcome.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            outcome.append(OSError(f"the name {host!r} is unknown: {error}"))
+        done.set()
+
+    threading.Thread(target=look_up, name="agentrun-resolver", daemon=True).start()
+    if not done.wait(_left(deadline)):
+        raise TimeoutError
+    if isinstance(outcome[0], OSError):
+        raise outcome[0]
+    return cast("list[Any]", outcome[0])
+
+
+def _open_first(addresses: list[_Address], deadline: float) -> socket.socket:
+    """A socket to the first address that answers; each gets its share of the time that is left."""
+    failure: OSError | None = None
+    for position, (family, address) in enumerate(addresses):
+        left = _left(deadline)
+        share = None if left is None else left / (len(addresses) - position)
+        try:
+            sock = _open(family, address, share)
+        except OSError as error:
+            failure = error
+        else:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            return sock
+    raise failure or OSError("the name has no address")
+
+
+def _open(family: int, address: Any, timeout: float | None) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout)
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class BlockingSession:
+    """Connections for blocking calls, made as needed, and closed when the session is no longer used.
+
+    Threads may share it. A forked child starts with none of its parent's connections.
+    """
+
+    def __init__(self, tls: TLS | None, limits: Limits | None, unix_socket: str | None) -> None:
+        self.clock = SystemClock()
+        self._network = BlockingNetwork(tls or TLS(), unix_socket)
+        self.pool: Pool[Link] = Pool(limits or Limits(), time.monotonic)
+        _pools.add(self.pool)
+        self._finalizer = weakref.finalize(self, self.pool.close)
+
+    def run(self, flow: Flow[Result]) -> Result:
+        """Performs a flow of the core and returns its result."""
+        return self._network.drive(Exchange(self.pool, self.clock).conduct(flow))
+
+    def close(self) -> None:
+        """Closes the idle connections, and those in use once their calls are done."""
+        self.pool.close()
+
+
+_pools: weakref.WeakSet[Pool[Link]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In the child: lets go of what is the parent's; closing a copied descriptor ends no connection."""
+    for pool in _pools:
+        for link in pool.reset():
+            link.abort()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class BlockingClient(SyncFace):
+    """A client of one namespace, for blocking code; threads may share it.
+
+    Args:
+        config: what is set here, and nothing else: the environment is not read.
+            ``Config.from_env(os.environ)`` reads it.
+        namespace: the path that all requests share; ids in it go through ``path_segment`` first.
+        auth: a hook that authorises requests instead of the config's credential.
+        tls: what is trusted, and a client certificate; by default the system's authorities.
+        limits: how many connections there may be.
+        unix_socket: the path of a socket to connect to instead of the endpoint's host.
+
+    Raises:
+        ValueError: no account and no endpoint, an invalid protocol, half an access key.
+
+    >>> from agentrun_transports.emulator import Emulator
+    >>> with Emulator() as emulator, BlockingClient(Config.from_env(emulator.environment)) as client:
+    ...     client.post("resources", {"name": "first"})["data"]["name"]
+    'first'
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        namespace: str = "agents",
+        *,
+        auth: AuthHook | None = None,
+        tls: TLS | None = None,
+        limits: Limits | None = None,
+        unix_socket: str | None = None,
+    ) -> None:
+        super().__init__(DataEndpoint(config, namespace, auth=auth), SystemClock())
+        self._session = BlockingSession(tls, limits, unix_socket)
+
+    def _run(self, flow: Flow[Result]) -> Result:
+        return self._session.run(flow)
+
+    def close(self) -> None:
+        """Closes the connections. Nothing needs it: they are closed when the client is no longer used."""
+        self._session.close()
+
+    def __enter__(self) -> BlockingClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,200 @@
+"""What a client offers, without how it is run: each method builds a flow and hands it on.
+
+Rules of this file: no decision is made here; the two faces differ in nothing but `await`.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from agentrun_proto import Clock, Config, DataEndpoint, Flow, Response
+
+Result = TypeVar("Result")
+Query = Mapping[str, Any] | None
+Fields = Mapping[str, str] | None
+Data = dict[str, Any] | list[Any] | str | bytes | None
+Path = str | os.PathLike[str]
+
+
+class Operations:
+    """Builds the flows that the faces run."""
+
+    def __init__(self, endpoint: DataEndpoint, clock: Clock) -> None:
+        self._endpoint = endpoint
+        self._clock = clock
+
+    @property
+    def endpoint(self) -> DataEndpoint:
+        """The endpoint that requests are made for."""
+        return self._endpoint
+
+    def _call(
+        self, method: str, path: str, data: object, query: Query, headers: Fields, config: Config | None
+    ) -> Flow[dict[str, Any]]:
+        endpoint = self._endpoint.overlaid(config)
+        request = endpoint.request(method, path, data=data, query=query, headers=headers)
+        return endpoint.call(request, clock=self._clock)
+
+    def _exchange(
+        self, method: str, path: str, data: object, query: Query, headers: Fields, config: Config | None
+    ) -> Flow[Response]:
+        endpoint = self._endpoint.overlaid(config)
+        request = endpoint.request(method, path, data=data, query=query, headers=headers)
+        return endpoint.exchange(request, clock=self._clock)
+
+    def _upload(
+        self,
+        path: str,
+        local_path: Path,
+        target_path: str,
+        fields: Mapping[str, object] | None,
+        query: Query,
+        headers: Fields,
+        config: Config | None,
+    ) -> Flow[dict[str, Any]]:
+        local = os.fspath(local_path)
+        return self._endpoint.overlaid(config).upload(
+            path,
+            local,
+            filename=os.path.basename(local),
+            fields={**(fields or {}), "path": target_path},
+            boundary=os.urandom(16).hex(),
+            query=query,
+            headers=headers,
+            clock=self._clock,
+        )
+
+    def _download(
+        self, path: str, save_path: Path, query: Query, headers: Fields, config: Config | None
+    ) -> Flow[dict[str, Any]]:
+        endpoint = self._endpoint.overlaid(config)
+        local = os.fspath(save_path)
+        request = endpoint.file_request(path, query=query, headers=headers)
+        size = yield from endpoint.download(request, local, clock=self._clock)
+        return {"saved_path": local, "size": size}
+
+
+class SyncFace(Operations, ABC):
+    """The methods of a blocking client.
+
+    Every method raises :class:`AgentRunClientError` if the request fails, and ``ValueError`` or ``TypeError``
+    before anything is sent if it cannot be made. `config` overlays the client's own for one call.
+    """
+
+    @abstractmethod
+    def _run(self, flow: Flow[Result]) -> Result: ...
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        data: Data = None,
+        query: Query = None,
+        headers: Fields = None,
+        config: Config | None = None,
+    ) -> Response:
+        """Sends a request and returns the whole answer, whatever its status."""
+        return self._run(self._exchange(method, path, data, query, headers, config))
+
+    def get(
+        self, path: str, query: Query = None, headers: Fields = None, config: Config | None = None
+    ) -> dict[str, Any]:
+        """GET; returns the JSON object of the answer."""
+        return self._run(self._call("GET", path, None, query, headers, config))
+
+    def delete(
+        self, path: str, query: Query = None, headers: Fields = None, config: Config | None = None
+    ) -> dict[str, Any]:
+        """DELETE; returns the JSON object of the answer, ``{}`` where it is empty."""
+        return self._run(self._call("DELETE", path, None, query, headers, config))
+
+    def post(
+        self,
+        path: str,
+        data: Data = None,
+        query: Query = None,
+        headers: Fields = None,
+        config: Config | None = None,
+    ) -> dict[str, Any]:
+        """POST; a dict or list goes out as JSON, text and bytes as they are; returns as `get` does."""
+        return self._run(self._call("POST", path, data, query, headers, config))
+
+    def put(
+        self,
+        path: str,
+        data: Data = None,
+        query: Query = None,
+        headers: Fields = None,
+        config: Config | None = None,
+    ) -> dict[str, Any]:
+        """PUT; as `post`."""
+        return self._run(self._call("PUT", path, data, query, headers, config))
+
+    def patch(
+        self,
+        path: str,
+        data: Data = None,
+        query: Query = None,
+        headers: Fields = None,
+        config: Config | None = None,
+    ) -> dict[str, Any]:
+        """PATCH; as `post`."""
+        return self._run(self._call("PATCH", path, data, query, headers, config))
+
+    def post_file(
+        self,
+        path: str,
+        local_file_path: Path,
+        target_file_path: str,
+        form_data: Mapping[str, object] | None = None,
+        query: Query = None,
+        headers: Fields = None,
+        config: Config | None = None,
+    ) -> dict[str, Any]:
+        """POSTs a local file as the part ``file`` of a form, streamed; returns the JSON object of the answer.
+
+        Args:
+            path, query, headers, config: as everywhere.
+            local_file_path: the file to send.
+            target_file_path: where it is to be; sent as the field ``path``.
+            form_data: further text fields.
+
+        Raises:
+            FileError: the file cannot be read; found out before a connection is opened.
+        """
+        return self._run(
+            self._upload(path, local_file_path, target_file_path, form_data, query, headers, config)
+        )
+
+    def get_file(
+        self,
+        path: str,
+        save_path: Path,
+        query: Query = None,
+        headers: Fields = None,
+        config: Config | None = None,
+    ) -> dict[str, Any]:
+        """GETs content and saves it at a local path, whole or not at all.
+
+        Returns:
+            ``{"saved_path": ..., "size": ...}``: the path as given, and the number of bytes.
+
+        Raises:
+            FileError: it cannot be saved there; the old file, if any, is untouched.
+            DecodeError: the service answered with JSON, which is no file.
+        """
+        return self._run(self._download(path, save_path, query, headers, config))
+
+    def get_video(
+        self,
+        path: str,
+        save_path: Path,
+        query: Query = None,
+        headers: Fields = None,
+        config: Config | None = None,
+    ) -> dict[str, Any]:
+        """GETs a recording (``.mkv``) and saves it; as `get_file`."""
+        return self._run(self._download(path, save_path, query, headers, config))

@@ -1,0 +1,396 @@
+"""HTTP/1.1: a request as bytes, and the bytes of its answer as values. No I/O happens here.
+
+An answer takes one of two roads:
+
+- The short road, for the plain answer: HTTP/1.1, a final status, a well-formed head with exactly one
+  Content-Length, nothing that changes the framing. One strict pattern over the head, a count for the body.
+- The long road, h11, for everything else. What the pattern does not match goes there from its first byte,
+  and h11 alone says what is illegal. The short road accepts a subset of it, with the same meaning.
+
+Rules of this file:
+
+- A body whose length is known is counted here and never touched by h11.
+- After an answer the connection is used again only when both sides are done and not one byte is left over.
+- Nothing is unbounded: a head fits in the buffer, interim answers are counted, a body has a limit.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+import h11
+
+from agentrun_proto import DecodeError, Head, Headers, IncompleteError, ProtocolError, Request
+
+BUFFER_SIZE = 65536
+"""Bytes read at once, and the largest head; the fastest size for big bodies, as measured."""
+
+MAX_INTERIM = 16  # 1xx answers before the final one; honest servers send one or two
+
+# A subset of what h11 accepts: no obs-fold, no bare LF, no 8-bit text, no 1xx, 204 or 304.
+_PLAIN_HEAD = re.compile(
+    rb"HTTP/1\.1 (20[0-35-9]|2[1-9][0-9]|30[0-35-9]|3[1-9][0-9]|[45][0-9]{2})(?: [\t\x20-\x7e]*)?\r\n"
+    rb"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e]*\r\n)+)\r\n"
+)
+_LENGTH = re.compile(r"(?:^|\n)content-length:[ \t]*([0-9]{1,15})[ \t]*\r")
+_KEEP_ALIVE = re.compile(r"(?:^|\n)connection:[ \t]*keep-alive[ \t]*\r")
+
+
+def encode_head(request: Request) -> bytes:
+    """The head of a request as it goes over the wire (RFC 9112, 3 and 5).
+
+    Every part was checked where it was made; the whole is checked once more, as one block: no part can have
+    brought a line of its own.
+
+    Raises:
+        ValueError: a line break or NUL in the request line or in a field.
+    """
+    body = request.body
+    lines = f"{request.method} {request.target} HTTP/1.1\r\nHost: {request.origin.authority}\r\n"
+    lines += request.headers.block
+    expected = 3 + len(request.headers.fields)
+    if body.content_type is not None and "content-type" not in request.headers:
+        lines += f"Content-Type: {body.content_type}\r\n"
+        expected += 1
+    if request.declares_length:
+        lines += f"Content-Length: {body.length}\r\n"
+        expected += 1
+    for name, value in request.signature:
+        lines += f"{name}: {value}\r\n"
+        expected += 1
+    lines += "\r\n"
+    if lines.count("\n") != expected or lines.count("\r") != expected or "\0" in lines:
+        raise ValueError("a line break or NUL inside the request line or a header")
+    return lines.encode("latin-1")
+
+
+class _Framing(Enum):
+    """How the end of the body shows (RFC 9112, 6.3)."""
+
+    LENGTH = "counted"
+    CHUNKED = "chunked"
+    CLOSE = "until the connection ends"
+
+
+class Wire:
+    """The receiving side of one connection.
+
+    The network asks `get_buffer` where bytes go and tells `received` how many came; whoever awaits the answer
+    asks `read_head`, then `take` or `read_all`, each of which says None as long as it needs more bytes.
+
+    >>> wire = Wire()
+    >>> wire.begin("GET")
+    >>> wire.feed(b'HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\n{')
+    >>> wire.read_head().status, wire.read_all(100)
+    (200, None)
+    >>> wire.feed(b"}")
+    >>> wire.read_all(100), wire.reusable
+    (b'{}', True)
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_direct",
+        "_done",
+        "_end",
+        "_filled",
+        "_framing",
+        "_h11",
+        "_interim",
+        "_keep_alive",
+        "_left",
+        "_method",
+        "_pieces",
+        "_scanned",
+        "_start",
+        "_view",
+        "started",
+    )
+
+    def __init__(self) -> None:
+        self._buffer = bytearray(BUFFER_SIZE)
+        self._view = memoryview(self._buffer)
+        self._start = self._end = 0
+        self._done = True
+        self._keep_alive = True
+        self._direct: memoryview | None = None
+        self.started = False
+
+    def begin(self, method: str) -> None:
+        """A request of this method is about to be sent; its answer is awaited."""
+        self._method = method
+        self._done = False
+        self._keep_alive = True
+        self._framing = _Framing.LENGTH
+        self._left = 0
+        self._scanned = 0
+        self._interim = 0
+        self._h11: h11.Connection | None = None
+        self._direct = None
+        self._filled = 0
+        self._pieces: list[bytes] = []
+        self._start = self._end = 0
+        self.started = False
+        """Whether a byte of the answer has arrived."""
+
+    # What the network calls
+
+    def get_buffer(self) -> memoryview:
+        """Where the next bytes go; empty only while nothing takes what is there."""
+        if self._direct is not None:
+            return self._direct[self._filled :]
+        return self._view[self._end :]
+
+    def received(self, count: int) -> None:
+        """That many bytes were put into the buffer."""
+        self.started = True
+        if self._direct is not None:
+            self._filled += count
+        else:
+            self._end += count
+
+    def feed(self, data: bytes) -> None:
+        """Takes bytes that are somewhere else already; for drivers that cannot read into a buffer."""
+        while data:
+            room = self.get_buffer()
+            if not room:
+                raise BufferError("nothing takes the bytes that are there")
+            piece = data[: len(room)]
+            room[: len(piece)] = piece
+            self.received(len(piece))
+            data = data[len(piece) :]
+
+    def end_of_stream(self) -> None:
+        """The peer has closed its side.
+
+        Raises:
+            IncompleteError: in the middle of an answer, or before one.
+        """
+        self._keep_alive = False
+        if self._framing is _Framing.CLOSE:
+            self._done = True
+        elif not self._done:
+            raise IncompleteError(
+                "the connection was closed in the middle of the answer"
+                if self.started
+                else "the connection was closed before an answer came"
+            )
+
+    # What the exchange calls
+
+    @property
+    def pending(self) -> int:
+        """How many received bytes wait to be taken."""
+        return self._end - self._start
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the next request may use the connection: both sides done, and nothing left over."""
+        return self._done and self._keep_alive and self._start == self._end
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer is complete."""
+        return self._done
+
+    def spoil(self) -> None:
+        """The connection is not to be used again: our side was not done when the answer came."""
+        self._keep_alive = False
+
+    def read_head(self) -> Head | None:
+        """The head of the final answer, or None while it is incomplete; interim answers are passed over.
+
+        Raises:
+            ProtocolError: no HTTP/1.1 answer, or a head larger than the buffer.
+        """
+        if self._h11 is None:
+            if not self._head_is_complete():
+                return None
+            head = self._read_plain_head()
+            if head is not None:
+                return head
+            self._h11 = _client(self._method)
+        return self._read_any_head(self._h11)
+
+    def _head_is_complete(self) -> bool:
+        buffer, start, end = self._buffer, self._start, self._end
+        if not buffer.startswith(b"HTTP/"[: end - start], start):
+            raise ProtocolError("the peer does not speak HTTP; is this the right port and protocol?")
+        scan = max(start, self._scanned - 2)
+        if buffer.find(b"\n\r\n", scan, end) >= 0 or buffer.find(b"\n\n", scan, end) >= 0:
+            return True
+        self._scanned = end
+        if end - start == BUFFER_SIZE:
+            raise ProtocolError(f"the head of the answer is larger than {BUFFER_SIZE} bytes")
+        return False
+
+    def _read_plain_head(self) -> Head | None:
+        match = _PLAIN_HEAD.match(self._buffer, self._start, self._end)
+        if match is None or self._method == "HEAD":
+            return None
+        block = match[2].decode("ascii")
+        fields = block.lower()
+        length = _LENGTH.search(fields)
+        if length is None or fields.count("content-length:") != 1 or "transfer-encoding:" in fields:
+            return None
+        options = fields.count("connection:")
+        if options and (options > 1 or _KEEP_ALIVE.search(fields) is None):
+            return None
+        self._start = match.end()
+        self._set_length(int(length[1]))
+        return Head(status=int(match[1]), headers=Headers.from_block(block))
+
+    def _read_any_head(self, parser: h11.Connection) -> Head | None:
+        self._pass_on(parser)
+        while True:
+            try:
+                event = parser.next_event()
+            except h11.RemoteProtocolError as error:
+                raise ProtocolError(f"the answer is not well-formed: {error}") from error
+            if isinstance(event, h11.InformationalResponse):
+                self._interim += 1
+                if event.status_code == 101:
+                    raise ProtocolError("the peer switched protocols, which it was not asked to")
+                if self._interim > MAX_INTERIM:
+                    raise ProtocolError(f"more than {MAX_INTERIM} interim answers")
+            elif isinstance(event, h11.Response):
+                return self._begin_body(parser, event)
+            else:
+                return None
+
+    def _begin_body(self, parser: h11.Connection, event: h11.Response) -> Head:
+        fields = [
+            (name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers.raw_items()
+        ]
+        headers = Headers.from_block("".join([f"{name}: {value}\r\n" for name, value in fields]))
+        options = headers.get("connection", "").lower().split(",")
+        self._keep_alive = event.http_version == b"1.1" and "close" not in map(str.strip, options)
+        coded = headers.get("transfer-encoding")
+        length = headers.get("content-length")
+        if self._method == "HEAD" or event.status_code in (204, 304):
+            self._take_back(parser)
+            self._set_length(0)
+        elif coded is not None:
+            # h11 has refused any coding but a sole "chunked". RFC 9112, 6.3: with a Content-Length beside
+            # it, chunked counts, and the connection is not to be trusted any further.
+            self._framing = _Framing.CHUNKED
+            if length is not None:
+                self._keep_alive = False
+        elif length is not None:
+            self._take_back(parser)
+            self._set_length(int(length))
+        else:
+            self._take_back(parser)
+            self._framing = _Framing.CLOSE
+        return Head(status=event.status_code, headers=headers)
+
+    def _set_length(self, length: int) -> None:
+        self._framing = _Framing.LENGTH
+        self._left = length
+        if not length:
+            self._done = True
+
+    def _pass_on(self, parser: h11.Connection) -> None:
+        if self._end > self._start:
+            parser.receive_data(bytes(self._view[self._start : self._end]))
+        self._start = self._end = self._scanned = 0
+
+    def _take_back(self, parser: h11.Connection) -> None:
+        # What h11 has not used is the end of what it was last given, and that was the whole buffer.
+        rest = parser.trailing_data[0]
+        self._view[: len(rest)] = rest
+        self._start, self._end = 0, len(rest)
+
+    def take(self) -> bytes | memoryview | None:
+        """The next piece of the body; None when `done`, or when more bytes are needed.
+
+        A memoryview is good until the next call on this object.
+
+        Raises:
+            ProtocolError: the chunks are malformed.
+        """
+        if self._framing is _Framing.CHUNKED:
+            return self._take_chunk()
+        count = self._end - self._start
+        if self._framing is _Framing.LENGTH:
+            count = min(count, self._left)
+            self._left -= count
+            self._done = not self._left
+        if not count:
+            self._start = self._end = 0
+            return None
+        piece = self._view[self._start : self._start + count]
+        self._start += count
+        if self._start == self._end:
+            self._start = self._end = 0
+        return piece
+
+    def _take_chunk(self) -> bytes | None:
+        parser = self._h11
+        if parser is None or self._done:
+            return None
+        self._pass_on(parser)
+        try:
+            event = parser.next_event()
+        except h11.RemoteProtocolError as error:
+            raise ProtocolError(f"the chunks of the answer are malformed: {error}") from error
+        if isinstance(event, h11.Data):
+            return bytes(event.data)
+        if isinstance(event, h11.EndOfMessage):
+            self._done = True
+            self._take_back(parser)
+        return None
+
+    def read_all(self, limit: int) -> bytes | None:
+        """The whole body, or None while it is incomplete.
+
+        Raises:
+            DecodeError: it is larger than `limit` bytes.
+            ProtocolError: the chunks are malformed.
+        """
+        if self._framing is _Framing.LENGTH:
+            return self._read_counted(limit)
+        while (piece := self.take()) is not None:
+            self._filled += len(piece)
+            if self._filled > limit:
+                raise _too_large(limit)
+            self._pieces.append(bytes(piece))
+        return b"".join(self._pieces) if self._done else None
+
+    def _read_counted(self, limit: int) -> bytes | None:
+        if self._direct is not None:
+            if self._filled < len(self._direct):
+                return None
+            content = bytes(self._direct)
+            self._direct = None
+            self._left, self._done = 0, True
+            return content
+        start, left = self._start, self._left
+        if left > limit:
+            raise _too_large(limit)
+        if self._end - start >= left:
+            content = bytes(self._view[start : start + left])
+            self._start = start + left
+            if self._start == self._end:
+                self._start = self._end = 0
+            self._left, self._done = 0, True
+            return content
+        # The rest is read straight into its place.
+        self._direct = memoryview(bytearray(left))
+        self._filled = self._end - start
+        self._direct[: self._filled] = self._view[start : self._end]
+        self._start = self._end = 0
+        return None
+
+
+def _too_large(limit: int) -> DecodeError:
+    return DecodeError(f"the answer is larger than {limit} bytes, the most that is held in memory")
+
+
+def _client(method: str) -> h11.Connection:
+    """An h11 connection that awaits the answer to a request of this method."""
+    parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=BUFFER_SIZE)
+    parser.send(h11.Request(method=method, target="/", headers=[("Host", "h")]))
+    parser.send(h11.EndOfMessage())
+    return parser

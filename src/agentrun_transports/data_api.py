@@ -1,0 +1,192 @@
+"""DataAPI: the documented client. It holds an endpoint and picks a driver; it decides nothing itself.
+
+Rules of this file: names, parameters and results are those of the published client's documentation; `auth`
+is a hook, and what an override returns is what is sent.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from enum import Enum
+from types import TracebackType
+from typing import Any, TypeVar
+
+from agentrun_proto import Config, DataEndpoint, Flow
+
+from ._blocking import BlockingSession, SystemClock
+from ._faces import SyncFace
+from ._pool import Limits
+from ._tls import TLS
+
+Result = TypeVar("Result")
+
+# The method and the content of the request that an override of `auth` is asked about: an override with the
+# documented three or four parameters cannot pass them on to `super().auth()`.
+_asked: ContextVar[tuple[str, bytes | None]] = ContextVar("agentrun_auth_request", default=("GET", None))
+
+
+class ResourceType(Enum):
+    """The kinds of resources, as the service names them."""
+
+    Runtime = "runtime"
+    LiteLLM = "litellm"
+    Tool = "tool"
+    Template = "template"
+    Sandbox = "sandbox"
+    KnowledgeBase = "knowledgebase"
+
+
+class DataAPI(SyncFace):
+    """The client of AgentRun's Data API: builds URLs, signs, speaks JSON, raises errors, keeps connections.
+
+    Sessions manage themselves: connections are made as needed, shared by threads, and closed when the client
+    is no longer used. Subclass it and override `auth` to authorise requests yourself.
+
+    Args:
+        resource_name: the resource that is worked with.
+        resource_type: its kind.
+        config: what is set here wins over the environment (``AGENTRUN_*``, ``ALIBABA_CLOUD_*``, ``FC_*``),
+            as in the published client. Defaults: region ``cn-hangzhou``, protocol ``https``, version
+            ``2025-09-10``, timeout 600 seconds.
+        namespace: the path that all requests share.
+        tls: what is trusted, and a client certificate; by default the system's authorities.
+        limits: how many connections there may be.
+        unix_socket: the path of a socket to connect to instead of the endpoint's host.
+
+    Raises:
+        ValueError: no account and no endpoint, an invalid protocol, half an access key.
+
+    >>> api = DataAPI("my-agent", ResourceType.Runtime, Config(account_id="account", protocol="http"))
+    >>> api.with_path("resources?page=1", {"limit": 10})
+    'http://account.agentrun-data.cn-hangzhou.aliyuncs.com/2025-09-10/agents/resources?page=1&limit=10'
+    """
+
+    def __init__(
+        self,
+        resource_name: str,
+        resource_type: ResourceType,
+        config: Config | None = None,
+        namespace: str = "agents",
+        *,
+        tls: TLS | None = None,
+        limits: Limits | None = None,
+        unix_socket: str | None = None,
+    ) -> None:
+        self.resource_name = resource_name
+        self.resource_type = resource_type
+        self.config = Config.from_env(os.environ).merge(config)
+        self.namespace = namespace
+        hook = None
+        if type(self).auth is not DataAPI.auth:
+            hook = self._call_override
+            self._auth_takes = _further_parameters(self.auth)
+        super().__init__(DataEndpoint(self.config, namespace, auth=hook), SystemClock())
+        self._session = BlockingSession(tls, limits, unix_socket)
+
+    def get_base_url(self) -> str:
+        """The URL that all requests begin with; with an access key, that of the host for signed requests."""
+        return self._endpoint.base_url
+
+    def with_path(
+        self, path: str, query: Mapping[str, Any] | None = None, config: Config | None = None
+    ) -> str:
+        """The absolute URL of a path.
+
+        Args:
+            path: relative to the namespace; may hold a query.
+            query: parameters to add, or to put in the place of those of the same name. A list repeats its
+                name, ``[]`` removes it, None is left out.
+            config: overlays the client's own for this call.
+
+        Raises:
+            ValueError: a path with ``#``, ``.`` or ``..`` segments, or line breaks; a value that cannot
+                be sent.
+            TypeError: a query value of another type.
+        """
+        return self._endpoint.overlaid(config).url(path, query)
+
+    def auth(
+        self,
+        url: str = "",
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, Any] | None = None,
+        config: Config | None = None,
+        method: str | None = None,
+        body: bytes | None = None,
+    ) -> tuple[str, dict[str, str], Mapping[str, Any] | None]:
+        """Authorises a request: the hook to override for signatures or tokens of your own.
+
+        It is called for each attempt, when all else about the request is settled. An override may take the
+        first three or four parameters only; what it returns is what is sent.
+
+        Args:
+            url: the absolute URL, its query merged.
+            headers: all that is about to be sent.
+            query: further parameters to merge.
+            config: overlays the client's own.
+            method: defaults to that of the request which is being authorised.
+            body: the content, where it is in memory; it is not part of a signature.
+
+        Returns:
+            ``(url, headers, query)``: here the URL with `query` merged, the headers with the signature or
+            the token added, and None, since nothing is left to merge.
+
+        Raises:
+            ValueError: the URL is of another origin than the endpoint, to which the credential belongs.
+        """
+        url, fields = self._endpoint.overlaid(config).authorise_url(
+            url or self._endpoint.base_url,
+            headers,
+            query,
+            method=method or _asked.get()[0],
+            now=self._clock.now(),
+        )
+        return url, fields, None
+
+    def _call_override(
+        self,
+        url: str,
+        headers: dict[str, str],
+        query: dict[str, Any] | None,
+        config: Config,
+        method: str,
+        body: bytes | None,
+    ) -> tuple[str, Mapping[str, str], Mapping[str, Any] | None]:
+        """Calls an override of `auth` with as many parameters as it takes."""
+        further: tuple[Any, ...] = (config, method, body)
+        asked = _asked.set((method, body))
+        try:
+            return self.auth(url, headers, query, *further[: self._auth_takes])
+        finally:
+            _asked.reset(asked)
+
+    def _run(self, flow: Flow[Result]) -> Result:
+        return self._session.run(flow)
+
+    def close(self) -> None:
+        """Closes the connections. Nothing needs it: they are closed when the client is no longer used."""
+        self._session.close()
+
+    def __enter__(self) -> DataAPI:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _further_parameters(auth: Callable[..., Any]) -> int:
+    """How many positional parameters a hook takes after url, headers and query."""
+    kinds = [parameter.kind for parameter in inspect.signature(auth).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return 3
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return max(0, sum(kind in positional for kind in kinds) - 3)
+
+
+AgentRunDataClient = DataAPI
+"""The second documented name of :class:`DataAPI`."""
