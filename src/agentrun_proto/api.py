@@ -61,10 +61,12 @@ class DataEndpoint:
     __slots__ = (
         "_auth",
         "_authoriser",
+        "_call_timeout",
         "_headers",
         "_origin",
         "_prefix",
         "_root",
+        "_transfer_timeout",
         "base_url",
         "config",
         "namespace",
@@ -77,6 +79,8 @@ class DataEndpoint:
         self.namespace = namespace
         target = self.config.data_target()
         self._auth = auth
+        self._call_timeout = call_timeout(self.config.timeout)
+        self._transfer_timeout = transfer_timeout(self.config.timeout)
         self._origin = target.origin
         self._prefix = join_path(target.path, self.config.version_for(namespace), namespace)
         self._authoriser = Authoriser(self.config.credential, self.config.region)
@@ -281,11 +285,11 @@ class DataEndpoint:
 
     def call(self, request: Request, *, clock: Clock) -> Flow[dict[str, Any]]:
         """The flow that sends a request and returns the JSON object of the answer."""
-        return call(Context(self.sign, call_timeout(self.config.timeout), clock), request)
+        return call(Context(self.sign, self._call_timeout, clock), request)
 
     def exchange(self, request: Request, *, clock: Clock) -> Flow[Response]:
         """The flow that sends a request and returns the whole answer, whatever its status."""
-        return exchange(Context(self.sign, call_timeout(self.config.timeout), clock), request)
+        return exchange(Context(self.sign, self._call_timeout, clock), request)
 
     def upload(
         self,
@@ -315,10 +319,8 @@ class DataEndpoint:
                 path, fields=fields, files=[part], boundary=boundary, query=query, headers=headers
             )
 
-        context = Context(self.sign, transfer_timeout(self.config.timeout), clock)
-        return upload(context, local_path, build)
+        return upload(Context(self.sign, self._transfer_timeout, clock), local_path, build)
 
     def download(self, request: Request, local_path: str, *, clock: Clock) -> Flow[int]:
         """The flow that saves the answer at a local path, whole or not at all; returns its size in bytes."""
-        context = Context(self.sign, transfer_timeout(self.config.timeout), clock)
-        return download(context, local_path, request)
+        return download(Context(self.sign, self._transfer_timeout, clock), local_path, request)

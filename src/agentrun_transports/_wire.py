@@ -204,6 +204,8 @@ class Wire:
         Raises:
             ProtocolError: no HTTP/1.1 answer, or a head larger than the buffer.
         """
+        if self._start == self._end:
+            return None
         if self._h11 is None:
             if not self._head_is_complete():
                 return None
