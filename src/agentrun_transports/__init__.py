@@ -1,8 +1,36 @@
 """Transports for the AgentRun protocol core, and on top of them `DataAPI`, the documented client."""
 
+from typing import TYPE_CHECKING, Any
+
 from ._blocking import BlockingClient
 from ._pool import Limits
 from ._tls import TLS
 from .data_api import AgentRunDataClient, DataAPI, ResourceType
 
-__all__ = ["TLS", "AgentRunDataClient", "BlockingClient", "DataAPI", "Limits", "ResourceType"]
+if TYPE_CHECKING:
+    from ._asyncio import AsyncioClient
+    from ._trio import TrioClient
+
+__all__ = [
+    "TLS",
+    "AgentRunDataClient",
+    "AsyncioClient",
+    "BlockingClient",
+    "DataAPI",
+    "Limits",
+    "ResourceType",
+    "TrioClient",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Neither loop is imported before it is used.
+    if name == "AsyncioClient":
+        from ._asyncio import AsyncioClient
+
+        return AsyncioClient
+    if name == "TrioClient":
+        from ._trio import TrioClient
+
+        return TrioClient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

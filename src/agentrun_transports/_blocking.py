@@ -7,7 +7,6 @@ set again only where it would end too early or too late; one client may be share
 from __future__ import annotations
 
 import os
-import select
 import socket
 import threading
 import time
@@ -17,11 +16,12 @@ from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from agentrun_proto import AgentRunClientError, AuthHook, Config, DataEndpoint, Flow, Origin, TLSError
+from agentrun_proto import AgentRunClientError, AuthHook, Config, DataEndpoint, Origin, TLSError
 
-from ._exchange import Connect, Exchange, Link, Read, Run, Steps, Wait, Write
+from ._exchange import Connect, Exchange, Link, Operation, Read, Run, Steps, Wait, Write
 from ._faces import SyncFace
 from ._pool import Limits, Pool
+from ._readiness import readiness
 from ._tls import TLS, tls_context
 from ._wire import Wire
 
@@ -43,7 +43,7 @@ class SystemClock:
 class BlockingLink:
     """A connected socket."""
 
-    __slots__ = ("_poll", "_sock", "_timeout", "_tls", "idle_since", "origin", "used", "wire")
+    __slots__ = ("_has_input", "_sock", "_timeout", "_tls", "idle_since", "origin", "used", "wire")
 
     def __init__(self, sock: socket.socket, origin: Origin, *, tls: bool) -> None:
         self.origin = origin
@@ -53,7 +53,7 @@ class BlockingLink:
         self._sock = sock
         self._tls = tls
         self._timeout: float | None = None
-        self._poll = _readiness(sock)
+        self._has_input = readiness(sock.fileno())
 
     def abort(self) -> None:
         """Closes it at once."""
@@ -81,7 +81,7 @@ class BlockingLink:
 
     def take_in(self) -> bool:
         """Takes into the wire what has arrived, without waiting; whether anything has, the end included."""
-        if not self._poll() and not (self._tls and cast("ssl.SSLSocket", self._sock).pending()):
+        if not self._has_input() and not (self._tls and cast("ssl.SSLSocket", self._sock).pending()):
             return False
         self._timeout = 0.0
         self._sock.settimeout(0.0)
@@ -97,15 +97,6 @@ def _want_read() -> int:
     import ssl
 
     return ssl.SSL_ERROR_WANT_READ
-
-
-def _readiness(sock: socket.socket) -> Callable[[], bool]:
-    """A function that says whether a socket has something to read, its end and its errors included."""
-    if not hasattr(select, "poll"):  # Windows, which has no limit on the numbers that select takes
-        return lambda: bool(select.select([sock], [], [], 0)[0])
-    poller = select.poll()
-    poller.register(sock, select.POLLIN)
-    return lambda: bool(poller.poll(0))
 
 
 class BlockingNetwork:
@@ -279,9 +270,9 @@ class BlockingSession:
         _pools.add(self.pool)
         self._finalizer = weakref.finalize(self, self.pool.close)
 
-    def run(self, flow: Flow[Result]) -> Result:
-        """Performs a flow of the core and returns its result."""
-        return self._network.drive(Exchange(self.pool, self.clock).conduct(flow))
+    def run(self, operation: Operation[Result]) -> Result:
+        """Performs an operation's flow and returns its result."""
+        return self._network.drive(Exchange(self.pool, self.clock).conduct(operation(self.clock)))
 
     def close(self) -> None:
         """Closes the idle connections, and those in use once their calls are done."""
@@ -333,11 +324,11 @@ class BlockingClient(SyncFace):
         limits: Limits | None = None,
         unix_socket: str | None = None,
     ) -> None:
-        super().__init__(DataEndpoint(config, namespace, auth=auth), SystemClock())
+        super().__init__(DataEndpoint(config, namespace, auth=auth))
         self._session = BlockingSession(tls, limits, unix_socket)
 
-    def _run(self, flow: Flow[Result]) -> Result:
-        return self._session.run(flow)
+    def _run(self, operation: Operation[Result]) -> Result:
+        return self._session.run(operation)
 
     def close(self) -> None:
         """Closes the connections. Nothing needs it: they are closed when the client is no longer used."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from functools import partial
+from math import inf
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from agentrun_proto import (
@@ -111,19 +112,30 @@ class Wait(Command[None]):
         self.deadline = deadline
 
 
+def _nothing(answer: object) -> None:
+    pass
+
+
 class Run(Command[Answer], Generic[Answer]):
     """Run a blocking call where it holds nobody up. Raises what the call raises."""
 
-    __slots__ = ("function",)
+    __slots__ = ("function", "undo")
+    deadline = inf  # a thread cannot be stopped
 
-    def __init__(self, function: Callable[[], Answer]) -> None:
+    def __init__(self, function: Callable[[], Answer], undo: Callable[[Answer], None] = _nothing) -> None:
         self.function = function
+        self.undo = undo
+        """What to do with an answer that comes after the flow was cancelled."""
 
 
-NETWORK_COMMANDS = (Connect, Write, Read, Wait, Run)
-"""All that a driver performs. TimeoutError stands for a deadline that has passed."""
+NetworkCommand = Connect | Write | Read | Wait | Run[Any]
+"""All that a driver performs. TimeoutError stands for a deadline (monotonic seconds) that has passed."""
 
 Steps = Generator[Command[Any], Any, Answer]
+"""A flow of network commands."""
+
+Operation = Callable[[Clock], Flow[Result]]
+"""What is to be done: a function from the driver's clock to a flow of the core."""
 
 
 class _Vanished(Exception):
@@ -328,38 +340,47 @@ class Exchange:
         link = self._answering()
         wire = link.wire
         sink = cast("FileSink", command.sink)
-        while True:
-            piece = wire.take()
-            if piece is not None:
-                yield from self._file(partial(sink.write, piece))
-            elif wire.done:
-                self._release()
-                return sink.size
-            else:
+        room = memoryview(bytearray(CHUNK))
+        while not wire.done:
+            count = wire.fill(room)
+            if count is None:
                 yield from self._read(link)
+            elif count:
+                yield from self._file(partial(sink.write, room[:count]))
+        self._release()
+        return sink.size
 
     def _answering(self) -> Link:
         if self._link is None:
             raise TransportError("there is no answer to read: nothing was sent, or it has been read already")
         return self._link
 
-    def _file(self, function: Callable[[], Answer], *, before_sending: bool = False) -> Steps[Answer]:
+    def _file(self, function: Callable[[], Answer]) -> Steps[Answer]:
         try:
             return (yield from Run(function))
         except OSError as error:
-            name = f"{error.filename}: " if error.filename else ""
-            raise FileError(
-                f"{name}{error.strerror or error}", may_be_processed=not before_sending
-            ) from error
+            raise _file_error(error) from error
+
+    def _open(self, function: Callable[[], Answer], undo: Callable[[Answer], None]) -> Steps[Answer]:
+        try:
+            return (yield from Run(function, undo))
+        except (OSError, ValueError) as error:  # ValueError: a path with NUL in it
+            raise _file_error(error, may_be_processed=False) from error
 
     def _open_source(self, command: OpenSource) -> Steps[FileSource]:
-        return self._file(partial(FileSource, command.path), before_sending=True)
+        return self._open(partial(FileSource, command.path), FileSource.close)
 
     def _open_sink(self, command: OpenSink) -> Steps[FileSink]:
-        return self._file(partial(FileSink, command.path), before_sending=True)
+        return self._open(partial(FileSink, command.path), FileSink.discard)
 
     def _commit(self, command: Commit) -> Steps[None]:
         return self._file(cast("FileSink", command.sink).commit)
+
+
+def _file_error(error: OSError | ValueError, *, may_be_processed: bool = True) -> FileError:
+    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    name = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    return FileError(f"{name}{told}", may_be_processed=may_be_processed)
 
 
 _PERFORM: dict[type[Command[Any]], Callable[..., Steps[Any]]] = {

@@ -1,6 +1,6 @@
-"""What a client offers, without how it is run: each method builds a flow and hands it on.
+"""What a client offers, without how it is run: each method names an operation and has it run.
 
-Rules of this file: no decision is made here; the two faces differ in nothing but `await`.
+Rules of this file: no decision is made here, and the two faces differ in nothing but `await`.
 """
 
 from __future__ import annotations
@@ -8,9 +8,15 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Any, TypeVar
 
 from agentrun_proto import Clock, Config, DataEndpoint, Flow, Response
+
+from ._exchange import Operation
+from ._pool import Limits
+from ._sessions import LoopNetwork, LoopSessions
+from ._tls import TLS
 
 Result = TypeVar("Result")
 Query = Mapping[str, Any] | None
@@ -20,11 +26,10 @@ Path = str | os.PathLike[str]
 
 
 class Operations:
-    """Builds the flows that the faces run."""
+    """The operations of one endpoint, ready to be run."""
 
-    def __init__(self, endpoint: DataEndpoint, clock: Clock) -> None:
+    def __init__(self, endpoint: DataEndpoint) -> None:
         self._endpoint = endpoint
-        self._clock = clock
 
     @property
     def endpoint(self) -> DataEndpoint:
@@ -33,17 +38,17 @@ class Operations:
 
     def _call(
         self, method: str, path: str, data: object, query: Query, headers: Fields, config: Config | None
-    ) -> Flow[dict[str, Any]]:
+    ) -> Operation[dict[str, Any]]:
         endpoint = self._endpoint.overlaid(config)
         request = endpoint.request(method, path, data=data, query=query, headers=headers)
-        return endpoint.call(request, clock=self._clock)
+        return lambda clock: endpoint.call(request, clock=clock)
 
     def _exchange(
         self, method: str, path: str, data: object, query: Query, headers: Fields, config: Config | None
-    ) -> Flow[Response]:
+    ) -> Operation[Response]:
         endpoint = self._endpoint.overlaid(config)
         request = endpoint.request(method, path, data=data, query=query, headers=headers)
-        return endpoint.exchange(request, clock=self._clock)
+        return lambda clock: endpoint.exchange(request, clock=clock)
 
     def _upload(
         self,
@@ -54,9 +59,10 @@ class Operations:
         query: Query,
         headers: Fields,
         config: Config | None,
-    ) -> Flow[dict[str, Any]]:
+    ) -> Operation[dict[str, Any]]:
+        endpoint = self._endpoint.overlaid(config)
         local = os.fspath(local_path)
-        return self._endpoint.overlaid(config).upload(
+        return lambda clock: endpoint.upload(
             path,
             local,
             filename=os.path.basename(local),
@@ -64,17 +70,21 @@ class Operations:
             boundary=os.urandom(16).hex(),
             query=query,
             headers=headers,
-            clock=self._clock,
+            clock=clock,
         )
 
     def _download(
         self, path: str, save_path: Path, query: Query, headers: Fields, config: Config | None
-    ) -> Flow[dict[str, Any]]:
+    ) -> Operation[dict[str, Any]]:
         endpoint = self._endpoint.overlaid(config)
         local = os.fspath(save_path)
         request = endpoint.file_request(path, query=query, headers=headers)
-        size = yield from endpoint.download(request, local, clock=self._clock)
-        return {"saved_path": local, "size": size}
+
+        def save(clock: Clock) -> Flow[dict[str, Any]]:
+            size = yield from endpoint.download(request, local, clock=clock)
+            return {"saved_path": local, "size": size}
+
+        return save
 
 
 class SyncFace(Operations, ABC):
@@ -85,7 +95,7 @@ class SyncFace(Operations, ABC):
     """
 
     @abstractmethod
-    def _run(self, flow: Flow[Result]) -> Result: ...
+    def _run(self, operation: Operation[Result]) -> Result: ...
 
     def request(
         self,
@@ -198,3 +208,151 @@ class SyncFace(Operations, ABC):
     ) -> dict[str, Any]:
         """GETs a recording (``.mkv``) and saves it; as `get_file`."""
         return self._run(self._download(path, save_path, query, headers, config))
+
+
+class AsyncFace(Operations, ABC):
+    """The methods of a blocking client, to be awaited; their names end in ``_async``, as documented."""
+
+    @abstractmethod
+    async def _run_async(self, operation: Operation[Result]) -> Result: ...
+
+    async def request_async(
+        self,
+        method: str,
+        path: str,
+        data: Data = None,
+        query: Query = None,
+        headers: Fields = None,
+        config: Config | None = None,
+    ) -> Response:
+        """Asynchronous `SyncFace.request`."""
+        return await self._run_async(self._exchange(method, path, data, query, headers, config))
+
+    async def get_async(
+        self, path: str, query: Query = None, headers: Fields = None, config: Config | None = None
+    ) -> dict[str, Any]:
+        """Asynchronous `SyncFace.get`."""
+        return await self._run_async(self._call("GET", path, None, query, headers, config))
+
+    async def delete_async(
+        self, path: str, query: Query = None, headers: Fields = None, config: Config | None = None
+    ) -> dict[str, Any]:
+        """Asynchronous `SyncFace.delete`."""
+        return await self._run_async(self._call("DELETE", path, None, query, headers, config))
+
+    async def post_async(
+        self,
+        path: str,
+        data: Data = None,
+        query: Query = None,
+        headers: Fields = None,
+        config: Config | None = None,
+    ) -> dict[str, Any]:
+        """Asynchronous `SyncFace.post`."""
+        return await self._run_async(self._call("POST", path, data, query, headers, config))
+
+    async def put_async(
+        self,
+        path: str,
+        data: Data = None,
+        query: Query = None,
+        headers: Fields = None,
+        config: Config | None = None,
+    ) -> dict[str, Any]:
+        """Asynchronous `SyncFace.put`."""
+        return await self._run_async(self._call("PUT", path, data, query, headers, config))
+
+    async def patch_async(
+        self,
+        path: str,
+        data: Data = None,
+        query: Query = None,
+        headers: Fields = None,
+        config: Config | None = None,
+    ) -> dict[str, Any]:
+        """Asynchronous `SyncFace.patch`."""
+        return await self._run_async(self._call("PATCH", path, data, query, headers, config))
+
+    async def post_file_async(
+        self,
+        path: str,
+        local_file_path: Path,
+        target_file_path: str,
+        form_data: Mapping[str, object] | None = None,
+        query: Query = None,
+        headers: Fields = None,
+        config: Config | None = None,
+    ) -> dict[str, Any]:
+        """Asynchronous `SyncFace.post_file`."""
+        return await self._run_async(
+            self._upload(path, local_file_path, target_file_path, form_data, query, headers, config)
+        )
+
+    async def get_file_async(
+        self,
+        path: str,
+        save_path: Path,
+        query: Query = None,
+        headers: Fields = None,
+        config: Config | None = None,
+    ) -> dict[str, Any]:
+        """Asynchronous `SyncFace.get_file`."""
+        return await self._run_async(self._download(path, save_path, query, headers, config))
+
+    async def get_video_async(
+        self,
+        path: str,
+        save_path: Path,
+        query: Query = None,
+        headers: Fields = None,
+        config: Config | None = None,
+    ) -> dict[str, Any]:
+        """Asynchronous `SyncFace.get_video`."""
+        return await self._run_async(self._download(path, save_path, query, headers, config))
+
+
+Native = TypeVar("Native", bound="NativeFace")
+
+
+class NativeFace(AsyncFace):
+    """The methods of a client for one kind of loop, which need no suffix.
+
+    Args:
+        endpoint: what requests are made for.
+        tls, limits, unix_socket: as for ``BlockingClient``.
+    """
+
+    def __init__(
+        self, endpoint: DataEndpoint, tls: TLS | None, limits: Limits | None, unix_socket: str | None
+    ) -> None:
+        super().__init__(endpoint)
+        self._sessions = LoopSessions(tls, limits, unix_socket)
+
+    @abstractmethod
+    def _loop(self) -> tuple[object, type[LoopNetwork]]:
+        """The running loop, and the class of its network."""
+
+    async def _run_async(self, operation: Operation[Result]) -> Result:
+        return await self._sessions.get(*self._loop()).run(operation)
+
+    request = AsyncFace.request_async
+    get = AsyncFace.get_async
+    delete = AsyncFace.delete_async
+    post = AsyncFace.post_async
+    put = AsyncFace.put_async
+    patch = AsyncFace.patch_async
+    upload = post_file = AsyncFace.post_file_async
+    download = get_file = AsyncFace.get_file_async
+    get_video = AsyncFace.get_video_async
+
+    async def aclose(self) -> None:
+        """Closes the running loop's connections. Nothing needs it: they end with the loop."""
+        self._sessions.close(self._loop()[0])
+
+    async def __aenter__(self: Native) -> Native:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()

@@ -77,7 +77,7 @@ class Wire:
     """The receiving side of one connection.
 
     The network asks `get_buffer` where bytes go and tells `received` how many came; whoever awaits the answer
-    asks `read_head`, then `take` or `read_all`, each of which says None as long as it needs more bytes.
+    asks `read_head`, then `fill` or `read_all`, each of which says None as long as it needs more bytes.
 
     >>> wire = Wire()
     >>> wire.begin("GET")
@@ -102,9 +102,11 @@ class Wire:
         "_left",
         "_method",
         "_pieces",
+        "_rest",
         "_scanned",
         "_start",
         "_view",
+        "_whole",
         "started",
     )
 
@@ -130,6 +132,7 @@ class Wire:
         self._direct = None
         self._filled = 0
         self._pieces: list[bytes] = []
+        self._rest = b""
         self._start = self._end = 0
         self.started = False
         """Whether a byte of the answer has arrived."""
@@ -191,8 +194,9 @@ class Wire:
 
     @property
     def done(self) -> bool:
-        """Whether the answer is complete."""
-        return self._done
+        """Whether the answer is complete, and all of it was taken."""
+        left_over = self._framing is _Framing.CLOSE and self._start < self._end
+        return self._done and not self._rest and not left_over
 
     def spoil(self) -> None:
         """The connection is not to be used again: our side was not done when the answer came."""
@@ -304,34 +308,63 @@ class Wire:
         self._view[: len(rest)] = rest
         self._start, self._end = 0, len(rest)
 
-    def take(self) -> bytes | memoryview | None:
-        """The next piece of the body; None when `done`, or when more bytes are needed.
+    def fill(self, room: memoryview) -> int | None:
+        """Fills `room` with the next bytes of the body.
 
-        A memoryview is good until the next call on this object.
+        Returns:
+            How many bytes it now holds: all of its size, or fewer at the end of the body. None while bytes
+            are missing: ask again with the same room, once some have come. Those of a counted body are then
+            received straight into it.
 
         Raises:
             ProtocolError: the chunks are malformed.
         """
-        if self._framing is _Framing.CHUNKED:
-            return self._take_chunk()
-        count = self._end - self._start
         if self._framing is _Framing.LENGTH:
-            count = min(count, self._left)
-            self._left -= count
-            self._done = not self._left
-        if not count:
-            self._start = self._end = 0
+            return self._fill_counted(room)
+        while self._filled < len(room):
+            if not self._rest:
+                self._rest = self._next_piece()
+                if not self._rest:
+                    break
+            count = min(len(room) - self._filled, len(self._rest))
+            room[self._filled : self._filled + count] = self._rest[:count]
+            self._rest = self._rest[count:]
+            self._filled += count
+        else:
+            return self._filled_up()
+        return self._filled_up() if self._done else None
+
+    def _fill_counted(self, room: memoryview) -> int | None:
+        if self._direct is None:
+            direct = self._direct = room[: self._left]
+            self._filled = min(len(direct), self._end - self._start)
+            direct[: self._filled] = self._view[self._start : self._start + self._filled]
+            self._skip(self._filled)
+        if self._filled < len(self._direct):
             return None
-        piece = self._view[self._start : self._start + count]
+        self._direct = None
+        self._left -= self._filled
+        self._done = not self._left
+        return self._filled_up()
+
+    def _filled_up(self) -> int:
+        count, self._filled = self._filled, 0
+        return count
+
+    def _skip(self, count: int) -> None:
         self._start += count
         if self._start == self._end:
             self._start = self._end = 0
-        return piece
 
-    def _take_chunk(self) -> bytes | None:
+    def _next_piece(self) -> bytes:
+        """The next bytes of a body that is not counted; ``b""`` when done, or when more are needed."""
+        if self._framing is _Framing.CLOSE:
+            piece = bytes(self._view[self._start : self._end])
+            self._skip(len(piece))
+            return piece
         parser = self._h11
         if parser is None or self._done:
-            return None
+            return b""
         self._pass_on(parser)
         try:
             event = parser.next_event()
@@ -342,7 +375,7 @@ class Wire:
         if isinstance(event, h11.EndOfMessage):
             self._done = True
             self._take_back(parser)
-        return None
+        return b""
 
     def read_all(self, limit: int) -> bytes | None:
         """The whole body, or None while it is incomplete.
@@ -353,37 +386,25 @@ class Wire:
         """
         if self._framing is _Framing.LENGTH:
             return self._read_counted(limit)
-        while (piece := self.take()) is not None:
+        while piece := self._next_piece():
             self._filled += len(piece)
             if self._filled > limit:
                 raise _too_large(limit)
-            self._pieces.append(bytes(piece))
+            self._pieces.append(piece)
         return b"".join(self._pieces) if self._done else None
 
     def _read_counted(self, limit: int) -> bytes | None:
-        if self._direct is not None:
-            if self._filled < len(self._direct):
-                return None
-            content = bytes(self._direct)
-            self._direct = None
-            self._left, self._done = 0, True
-            return content
         start, left = self._start, self._left
-        if left > limit:
-            raise _too_large(limit)
-        if self._end - start >= left:
-            content = bytes(self._view[start : start + left])
-            self._start = start + left
-            if self._start == self._end:
-                self._start = self._end = 0
-            self._left, self._done = 0, True
-            return content
-        # The rest is read straight into its place.
-        self._direct = memoryview(bytearray(left))
-        self._filled = self._end - start
-        self._direct[: self._filled] = self._view[start : self._end]
-        self._start = self._end = 0
-        return None
+        if self._direct is None:
+            if left > limit:
+                raise _too_large(limit)
+            if self._end - start >= left:
+                content = bytes(self._view[start : start + left])
+                self._skip(left)
+                self._left, self._done = 0, True
+                return content
+            self._whole = bytearray(left)
+        return None if self._fill_counted(memoryview(self._whole)) is None else bytes(self._whole)
 
 
 def _too_large(limit: int) -> DecodeError:

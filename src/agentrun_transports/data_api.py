@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from enum import Enum
 from types import TracebackType
 from typing import Any, TypeVar
 
-from agentrun_proto import Config, DataEndpoint, Flow
+from agentrun_proto import Config, DataEndpoint
 
-from ._blocking import BlockingSession, SystemClock
-from ._faces import SyncFace
+from ._blocking import BlockingSession
+from ._exchange import Operation
+from ._faces import AsyncFace, SyncFace
 from ._pool import Limits
+from ._sessions import LoopNetwork, LoopSessions
 from ._tls import TLS
 
 Result = TypeVar("Result")
@@ -39,7 +42,7 @@ class ResourceType(Enum):
     KnowledgeBase = "knowledgebase"
 
 
-class DataAPI(SyncFace):
+class DataAPI(SyncFace, AsyncFace):
     """The client of AgentRun's Data API: builds URLs, signs, speaks JSON, raises errors, keeps connections.
 
     Sessions manage themselves: connections are made as needed, shared by threads, and closed when the client
@@ -83,8 +86,9 @@ class DataAPI(SyncFace):
         if type(self).auth is not DataAPI.auth:
             hook = self._call_override
             self._auth_takes = _further_parameters(self.auth)
-        super().__init__(DataEndpoint(self.config, namespace, auth=hook), SystemClock())
+        super().__init__(DataEndpoint(self.config, namespace, auth=hook))
         self._session = BlockingSession(tls, limits, unix_socket)
+        self._sessions = LoopSessions(tls, limits, unix_socket)
 
     def get_base_url(self) -> str:
         """The URL that all requests begin with; with an access key, that of the host for signed requests."""
@@ -142,7 +146,7 @@ class DataAPI(SyncFace):
             headers,
             query,
             method=method or _asked.get()[0],
-            now=self._clock.now(),
+            now=self._session.clock.now(),
         )
         return url, fields, None
 
@@ -163,12 +167,19 @@ class DataAPI(SyncFace):
         finally:
             _asked.reset(asked)
 
-    def _run(self, flow: Flow[Result]) -> Result:
-        return self._session.run(flow)
+    def _run(self, operation: Operation[Result]) -> Result:
+        return self._session.run(operation)
+
+    async def _run_async(self, operation: Operation[Result]) -> Result:
+        return await self._sessions.get(*_running_loop()).run(operation)
 
     def close(self) -> None:
-        """Closes the connections. Nothing needs it: they are closed when the client is no longer used."""
+        """Closes the connections of blocking calls. Nothing needs it: they end with the client."""
         self._session.close()
+
+    async def aclose(self) -> None:
+        """Closes the running loop's connections. Nothing needs it: they end with the loop."""
+        self._sessions.close(_running_loop()[0])
 
     def __enter__(self) -> DataAPI:
         return self
@@ -177,6 +188,38 @@ class DataAPI(SyncFace):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    async def __aenter__(self) -> DataAPI:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _running_loop() -> tuple[object, type[LoopNetwork]]:
+    """The loop that runs here, and the class of its network; neither asyncio nor trio is imported for it."""
+    if "trio" in sys.modules:
+        import trio
+
+        from ._trio import TrioNetwork
+
+        if trio.lowlevel.in_trio_task():
+            return trio.lowlevel.current_trio_token(), TrioNetwork
+    if "asyncio" in sys.modules:
+        import asyncio
+
+        from ._asyncio import AsyncioNetwork
+
+        try:
+            return asyncio.get_running_loop(), AsyncioNetwork
+        except RuntimeError:
+            pass
+    raise RuntimeError(
+        "the *_async methods run under asyncio and trio, and neither runs here; call the method without "
+        "_async, or embed agentrun_proto.DataEndpoint in your own loop (docs/embedding.md)"
+    )
 
 
 def _further_parameters(auth: Callable[..., Any]) -> int:

@@ -1,0 +1,230 @@
+"""demo: the whole job against an emulator on this machine, each step checked.
+
+Rules of this file: the steps are a table, run in order; a step checks what it got and either says what it
+did, or raises; the first that is not as it should be ends the walk. Nothing is left behind, however it ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from agentrun_proto import AgentRunClientError, Config, NotFoundError, PermissionDeniedError, StatusError
+
+from ..data_api import DataAPI, ResourceType
+from .failures import DONE, REFUSED
+from .screen import Screen
+
+if TYPE_CHECKING:
+    from ..emulator import Emulator
+
+_SIZE = 20_000_000  # bytes that go up and down
+_CHUNK = 1 << 20
+_NAME = "first"
+_PATCH = {"description": "changed by the demo", "labels": {"step": "patch"}}
+_REMOTE = "demo/20MB.bin"
+_MISSING = "resources/no-such-resource"
+_TIMEOUT = 60.0  # seconds; far above what a step takes, so that a demo always ends
+
+
+class Unexpected(Exception):
+    """A step got something other than it should."""
+
+
+class Scene:
+    """What the steps share: the client, the emulator, a folder, and what earlier steps found."""
+
+    def __init__(self, emulator: Emulator, folder: Path) -> None:
+        self.emulator = emulator
+        self.folder = folder
+        self.config = Config(
+            data_endpoint=emulator.endpoint,
+            control_endpoint=emulator.endpoint,
+            account_id=emulator.environment["AGENTRUN_ACCOUNT_ID"],
+            region_id=emulator.environment["AGENTRUN_REGION"],
+            access_key_id=emulator.environment["AGENTRUN_ACCESS_KEY_ID"],
+            access_key_secret=emulator.environment["AGENTRUN_ACCESS_KEY_SECRET"],
+            timeout=_TIMEOUT,
+        )
+        self.api = DataAPI("demo", ResourceType.Runtime, self.config)
+        self.resource = ""
+        self.digest = ""
+
+    @property
+    def path(self) -> str:
+        """The resource that was created."""
+        return f"resources/{self.resource}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step: its name, and what it does; that returns a line or more on what happened, or raises."""
+
+    name: str
+    run: Callable[[Scene], str]
+
+
+def _expect(what: str, found: object, wanted: object) -> None:
+    if found != wanted:
+        raise Unexpected(f"{what} should be {wanted!r}, and is {found!r}")
+
+
+def _create(scene: Scene) -> str:
+    data = scene.api.post("resources", {"name": _NAME, "description": "made by the demo"})["data"]
+    _expect("the name", data["name"], _NAME)
+    signature = scene.emulator.requests.last[-1].header("Agentrun-Authorization") or "nothing"
+    _expect("the algorithm of the signature", signature.partition(" ")[0], "AGENTRUN4-HMAC-SHA256")
+    scene.resource = data["id"]
+    return f"POST resources, signed\n-> id {scene.resource}"
+
+
+def _list(scene: Scene) -> str:
+    data = scene.api.get("resources?page=1", {"limit": 10})["data"]
+    target = scene.emulator.requests.last[-1].target
+    _expect("the merged query", target.partition("?")[2], "page=1&limit=10")
+    _expect("what is listed", [item["id"] for item in data["items"]], [scene.resource])
+    return f"GET resources?page=1 + {{'limit': 10}}\n-> ?page=1&limit=10, {data['total']} found"
+
+
+def _patch(scene: Scene) -> str:
+    data = scene.api.patch(scene.path, _PATCH)["data"]
+    _expect("the patched description", data["description"], _PATCH["description"])
+    return f"PATCH it -> {data['description']!r}"
+
+
+def _read(scene: Scene) -> str:
+    data = scene.api.get(scene.path)["data"]
+    _expect("what is read", {name: data.get(name) for name in ("name", *_PATCH)}, {"name": _NAME, **_PATCH})
+    return "GET it -> as it was patched"
+
+
+def _missing(scene: Scene) -> str:
+    return _refused(lambda: scene.api.get(_MISSING), NotFoundError, "GET no-such-resource")
+
+
+def _forged(scene: Scene) -> str:
+    forged = scene.config.merge(Config(access_key_id="emulator-id", access_key_secret="not-the-secret"))
+    return _refused(
+        lambda: scene.api.get(scene.path, config=forged),
+        PermissionDeniedError,
+        "GET, signed with a wrong secret",
+    )
+
+
+def _refused(ask: Callable[[], Any], kind: type[StatusError], what: str) -> str:
+    """Asks for what must be refused, and tells how."""
+    try:
+        answer = ask()
+    except kind as error:
+        if not error.error_code or not error.request_id:
+            raise Unexpected(f"the refusal should carry a code and a request id: {error}") from error
+        return f"{what}\n-> {error.status_code} {error.error_code}, {error.request_id}\n   {error.message}"
+    raise Unexpected(f"{what} should be refused, and was answered with {answer!r}")
+
+
+def _upload(scene: Scene) -> str:
+    local = scene.folder / "to-be-sent.bin"
+    digest = sha256()
+    with local.open("wb") as file:
+        for start in range(0, _SIZE, _CHUNK):
+            piece = os.urandom(min(_CHUNK, _SIZE - start))
+            digest.update(piece)
+            file.write(piece)
+    scene.digest = digest.hexdigest()
+    begin = perf_counter()
+    data = scene.api.post_file("files", local, _REMOTE)["data"]
+    took = perf_counter() - begin
+    _expect("the size that arrived", data["size"], _SIZE)
+    _expect("the hash of what arrived", data["sha256"], scene.digest)
+    return f"POST 20 MB as {_REMOTE}, {_speed(took)}"
+
+
+def _download(scene: Scene) -> str:
+    local = scene.folder / "saved.bin"
+    begin = perf_counter()
+    answer = scene.api.get_file("files", local, {"path": _REMOTE})
+    took = perf_counter() - begin
+    _expect("the size that was saved", answer["size"], _SIZE)
+    digest = sha256()
+    with local.open("rb") as file:
+        while piece := file.read(_CHUNK):
+            digest.update(piece)
+    _expect("the hash of what was saved", digest.hexdigest(), scene.digest)
+    return f"GET it back, {_speed(took)}, sha256 equal: {scene.digest[:16]}..."
+
+
+def _speed(seconds: float) -> str:
+    return f"{_SIZE / 1e6 / seconds:.0f} MB/s"
+
+
+def _delete(scene: Scene) -> str:
+    scene.api.delete(scene.path)
+    _expect("what is left", scene.api.get("resources")["data"]["items"], [])
+    return "DELETE it -> the list is empty"
+
+
+STEPS = (
+    Step(name="create", run=_create),
+    Step(name="list", run=_list),
+    Step(name="patch", run=_patch),
+    Step(name="read", run=_read),
+    Step(name="not found", run=_missing),
+    Step(name="forged", run=_forged),
+    Step(name="upload", run=_upload),
+    Step(name="download", run=_download),
+    Step(name="delete", run=_delete),
+)
+
+
+def demo(args: argparse.Namespace, screen: Screen) -> int:
+    """The command demo."""
+    from ..emulator import Emulator
+
+    begin = perf_counter()
+    with Emulator() as emulator, tempfile.TemporaryDirectory(prefix="agentrun-demo-") as folder:
+        screen.line(("An emulator of the service runs at ", ""), (emulator.endpoint, "cyan"))
+        scene = Scene(emulator, Path(folder))
+        with scene.api:
+            failed = walk(STEPS, scene, screen)
+    if failed is not None:
+        screen.line(("Step ", ""), (failed, "bold red"), (" is not as it should be.", ""))
+        return REFUSED
+    screen.line(
+        (f"All {len(STEPS)} steps are as they should be", "bold green"),
+        (f", in {perf_counter() - begin:.1f} s.", ""),
+    )
+    return DONE
+
+
+def walk(steps: tuple[Step, ...], scene: Scene, screen: Screen) -> str | None:
+    """Runs the steps, shows each, and returns the name of the first that failed, or None."""
+    width = max(len(step.name) for step in steps)
+    for step in steps:
+        begin = perf_counter()
+        try:
+            told, mark = step.run(scene), (" ok   ", "bold green")
+            failed = None
+        except Exception as error:  # whatever a step meets, it is not as it should be
+            told, mark = _told(error), (" FAIL ", "bold red")
+            failed = step.name
+        took = f"{(perf_counter() - begin) * 1000:8.1f} ms  "
+        first, *further = told.split("\n")
+        screen.line(mark, (step.name.ljust(width), "bold"), (took, "dim"), (first, ""))
+        for line in further:
+            screen.line((" " * (len(mark[0]) + width + len(took)) + line, "dim"))
+        if failed is not None:
+            return failed
+    return None
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, (Unexpected, AgentRunClientError)):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,142 @@
+"""From an error to what is told about it, and to the exit code.
+
+Rules of this file: both are tables, the first class that fits decides; a hint says what to do, and names the
+command or the flag to do it with.
+"""
+
+from __future__ import annotations
+
+from agentrun_proto import (
+    AgentRunClientError,
+    AuthenticationError,
+    BodyError,
+    ClientError,
+    ConnectError,
+    ConnectTimeout,
+    DecodeError,
+    FileError,
+    MethodNotAllowedError,
+    NotFoundError,
+    PayloadTooLargeError,
+    PermissionDeniedError,
+    ProtocolError,
+    RedirectError,
+    RequestTimeoutError,
+    ServerError,
+    ServiceUnavailableError,
+    TimeoutExceeded,
+    TLSError,
+    TooManyRequestsError,
+    TransportError,
+)
+
+from .screen import Failure
+
+DONE = 0
+REFUSED = 1
+MISUSE = 2
+NETWORK = 3
+INTERRUPTED = 130  # what a shell shows for a program that SIGINT ended: 128 + 2
+CLOSED_PIPE = 141  # and SIGPIPE: 128 + 13
+
+EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
+    (TransportError, NETWORK),
+    (FileError, MISUSE),  # a local file: neither the service nor the network is at fault
+    (AgentRunClientError, REFUSED),
+    (Exception, MISUSE),
+)
+
+_LATER = "Try again later."
+HINTS: tuple[tuple[type[AgentRunClientError], str], ...] = (
+    (
+        AuthenticationError,
+        "No credential was sent, or it is not accepted: `agentrun-data config` shows which is in force.",
+    ),
+    (
+        PermissionDeniedError,
+        "The credential may not do this, or the signature is refused: check key, secret and region "
+        "(`agentrun-data config`), and this machine's clock.",
+    ),
+    (
+        NotFoundError,
+        "Check the path and --namespace: `agentrun-data config` shows the URL that paths are joined to.",
+    ),
+    (MethodNotAllowedError, "Nothing takes this method at this path: check both, and --namespace."),
+    (PayloadTooLargeError, "Send large content as a file: `agentrun-data upload`."),
+    (RequestTimeoutError, _LATER),
+    (TooManyRequestsError, _LATER),
+    (ServiceUnavailableError, _LATER),
+    (RedirectError, "Redirects are not followed: check --endpoint."),
+    (ClientError, "The service finds the request at fault: correct what the message names."),
+    (ServerError, "The service failed: try again, and if it stays so, give its support the request id."),
+    (
+        DecodeError,
+        "JSON is read with `agentrun-data get` and the like, anything else with `agentrun-data download`.",
+    ),
+    (FileError, "Check the local path, and that you may read or write there."),
+    (TLSError, "Check --endpoint: https must be spoken there, with a certificate this machine trusts."),
+    (ConnectTimeout, "Check --endpoint and the network; allow more time with --timeout SECONDS."),
+    (
+        ConnectError,
+        "Check --endpoint, --account-id and --region (`agentrun-data config`), and the network.",
+    ),
+    (TimeoutExceeded, "Allow more time with --timeout SECONDS."),
+    (
+        ProtocolError,
+        "Is this an AgentRun endpoint, and http or https right? `agentrun-data config` shows it.",
+    ),
+    (BodyError, "The file changed while it was sent: try again when it is at rest."),
+    (TransportError, "Try again."),
+)
+
+# The commands whose repetition may do a thing twice (RFC 9110, 9.2.2).
+REPEATING_HARMS = frozenset({"patch", "post", "upload"})
+
+
+def exit_code(error: Exception) -> int:
+    """The exit code of an error.
+
+    >>> [exit_code(error) for error in (NotFoundError("no sandbox"), ConnectError("refused"), ValueError())]
+    [1, 3, 2]
+    """
+    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+
+
+def describe(error: Exception, command: str) -> Failure:
+    """What is told about an error of a command.
+
+    >>> describe(ConnectError("refused"), "get").facts[0][0]
+    'hint'
+    >>> describe(ValueError("no such thing"), "get")
+    Failure(message='no such thing', facts=(('hint', '`agentrun-data get --help` shows how.'),))
+    """
+    if not isinstance(error, AgentRunClientError):
+        return Failure(
+            message=_plain(error), facts=(("hint", f"`agentrun-data {command} --help` shows how."),)
+        )
+    facts = (
+        ("status", str(error.status_code) if error.status_code else None),
+        ("code", error.error_code),
+        ("request id", error.request_id),
+        ("location", error.location if isinstance(error, RedirectError) else None),
+        ("retry after", None if error.retry_after is None else f"{error.retry_after:g} s"),
+        ("warning", _warning(error, command)),
+        ("hint", next((hint for kind, hint in HINTS if isinstance(error, kind)), None)),
+    )
+    return Failure(message=error.message, facts=tuple((name, told) for name, told in facts if told))
+
+
+def _warning(error: AgentRunClientError, command: str) -> str | None:
+    if (
+        isinstance(error, (TransportError, FileError))
+        and error.may_be_processed
+        and command in REPEATING_HARMS
+    ):
+        return "The service may have acted on the request: look before you send it again."
+    return None
+
+
+def _plain(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or type(error).__name__

@@ -1,0 +1,188 @@
+"""Where the command line writes: results to stdout, all else to stderr.
+
+Rules of this file: on a terminal, and with rich, there is colour, and JSON is indented; anywhere else the
+output is plain and stable. No text from outside can command the terminal: what is not printable is escaped.
+No character fails because the stream cannot encode it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Span = tuple[str, str]
+"""A text, and its style in rich's words (``bold red``); ``""`` is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What is told about an error: what happened, facts by name, and what can be done."""
+
+    message: str
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+class Meter(Protocol):
+    """Something that shows how far a transfer is."""
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """So many bytes are done; of so many, where that is known."""
+        ...
+
+
+class Screen:
+    """stdout and stderr of one run; either may be None, as Python has it when a shell closed it."""
+
+    def __init__(self, out: TextIO | None, err: TextIO | None) -> None:
+        self._out = _Stream(out)
+        self._err = _Stream(err)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person looks at stdout."""
+        return self._out.is_terminal
+
+    def json(self, value: Any) -> None:
+        """A result: indented on a terminal, else on one line.
+
+        Raises:
+            ValueError: it is nested too deeply to be written.
+        """
+        indentation, separators = (2, (",", ": ")) if self.is_terminal else (None, (",", ":"))
+        try:
+            text = json.dumps(value, ensure_ascii=False, indent=indentation, separators=separators)
+        except RecursionError:
+            raise ValueError("the answer is nested too deeply to be shown") from None
+        self._out.write_json(self._out.escaped(text, _json_escape))
+
+    def line(self, *spans: Span) -> None:
+        """One line of a result."""
+        self._out.write_line(spans)
+
+    def rows(self, rows: Sequence[Sequence[Span]]) -> None:
+        """Lines of a result in columns, the last of which may be of any width."""
+        for line in _aligned(rows):
+            self._out.write_line(line)
+
+    def failure(self, failure: Failure) -> None:
+        """An error, to stderr."""
+        self._err.write_line([("error: ", "bold red"), (failure.message, "")])
+        for line in _aligned([[(f"  {name}", "dim"), (told, "")] for name, told in failure.facts]):
+            self._err.write_line(line)
+
+    @contextmanager
+    def transfer(self, label: str) -> Generator[Meter, None, None]:
+        """A bar on stderr while bytes are moved, with speed and remaining time; nothing off a terminal."""
+        console = self._err.console
+        if console is None:
+            yield lambda done, total: None
+            return
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        with Progress(
+            TextColumn("{task.description}", markup=False), *columns, console=console, transient=True
+        ) as bar:
+            task = bar.add_task(self._err.escaped(label, _escape), total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class _Stream:
+    """One stream. ``console`` is rich's, where there is rich and a person looking."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+        self.is_terminal = stream is not None and stream.isatty()
+        self.console: Console | None = None
+        if self.is_terminal:
+            try:
+                from rich.console import Console
+            except ImportError:
+                return
+            self.console = Console(file=stream, highlight=False, soft_wrap=True)
+
+    def write_line(self, spans: Sequence[Span]) -> None:
+        shown = [(self.escaped(text, _escape), style) for text, style in spans]
+        if self.console is None:
+            self._write("".join(text for text, _ in shown).rstrip() + "\n")
+            return
+        from rich.text import Text
+
+        self.console.print(Text.assemble(*shown))
+
+    def write_json(self, text: str) -> None:
+        if self.console is None:
+            self._write(text + "\n")
+            return
+        from rich.highlighter import JSONHighlighter
+        from rich.text import Text
+
+        highlighted = Text(text)
+        JSONHighlighter().highlight(highlighted)
+        self.console.print(highlighted)
+
+    def _write(self, text: str) -> None:
+        if self._stream is not None:
+            self._stream.write(text)
+            self._stream.flush()
+
+    def escaped(self, text: str, escape: _Escape) -> str:
+        """The text without what would command a terminal, or what the stream cannot encode."""
+        encoding = (self._stream and self._stream.encoding) or "utf-8"
+        if text.replace("\n", "").isprintable() and _fits(text, encoding):
+            return text
+        return "".join(
+            char if char == "\n" or (char.isprintable() and _fits(char, encoding)) else escape(char)
+            for char in text
+        )
+
+
+class _Escape(Protocol):
+    def __call__(self, char: str, /) -> str: ...
+
+
+def _escape(char: str) -> str:
+    return char.encode("ascii", "backslashreplace").decode() if char > "\x7f" else f"\\x{ord(char):02x}"
+
+
+def _json_escape(char: str) -> str:
+    # Beyond ASCII, or a control character, JSON has such characters inside of strings only.
+    return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
+
+
+def _fits(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _aligned(rows: Sequence[Sequence[Span]]) -> list[list[Span]]:
+    """The rows with their cells padded to columns, two spaces apart; the last column is left as it is."""
+    widths = [max((len(cell[0]) for cell in column), default=0) for column in _columns(rows)]
+    return [
+        [
+            (text if position == len(row) - 1 else text.ljust(widths[position]) + "  ", style)
+            for position, (text, style) in enumerate(row)
+        ]
+        for row in rows
+    ]
+
+
+def _columns(rows: Sequence[Sequence[Span]]) -> list[list[Span]]:
+    most = max((len(row) for row in rows), default=0)
+    return [[row[position] for row in rows if position < len(row)] for position in range(most)]

@@ -1,0 +1,105 @@
+"""Connections that belong to a running loop, for asyncio and trio alike: one session a loop, ended with it.
+
+Rules of this file: nobody has to close anything. A loop that ends closes its asynchronous generators; one of
+ours waits in each loop for that moment and closes the connections in it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import AsyncGenerator, Callable
+from typing import Protocol, TypeVar
+
+from agentrun_proto import Clock
+
+from ._exchange import Exchange, Link, Operation, Steps
+from ._pool import Limits, Pool
+from ._tls import TLS
+
+Result = TypeVar("Result")
+
+
+class LoopNetwork(Protocol):
+    """The network of one running loop."""
+
+    @property
+    def clock(self) -> Clock:
+        """The loop's time."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether the loop is over."""
+        ...
+
+    async def drive(self, steps: Steps[Result]) -> Result:
+        """Performs network commands until their flow returns."""
+        ...
+
+    def close_from_anywhere(self, close: Callable[[], None]) -> None:
+        """Has `close` called on the loop, if that still runs; from any thread."""
+        ...
+
+
+class LoopSession:
+    """The connections of one client on one loop."""
+
+    __slots__ = ("__weakref__", "_guard", "_network", "pool")
+
+    def __init__(self, network: LoopNetwork, limits: Limits) -> None:
+        self.pool: Pool[Link] = Pool(limits, network.clock.monotonic)
+        self._network = network
+        self._guard: AsyncGenerator[None, None] | None = None
+        weakref.finalize(self, network.close_from_anywhere, self.pool.close).atexit = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the loop is over."""
+        return self._network.ended
+
+    async def run(self, operation: Operation[Result]) -> Result:
+        """Performs an operation's flow and returns its result."""
+        if self._guard is None:
+            self._guard = _until_the_loop_ends(self.pool)
+            await self._guard.__anext__()  # runs to its yield without giving way
+        network = self._network
+        return await network.drive(Exchange(self.pool, network.clock).conduct(operation(network.clock)))
+
+    def close(self) -> None:
+        """Closes the idle connections, and those in use once their calls are done."""
+        self.pool.close()
+
+
+async def _until_the_loop_ends(pool: Pool[Link]) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        pool.close()
+
+
+class LoopSessions:
+    """The sessions of one client: one for each loop that it is used on."""
+
+    __slots__ = ("_by_loop", "_limits", "_tls", "_unix_socket")
+
+    def __init__(self, tls: TLS | None, limits: Limits | None, unix_socket: str | None) -> None:
+        self._tls = tls or TLS()
+        self._limits = limits or Limits()
+        self._unix_socket = unix_socket
+        self._by_loop: dict[object, LoopSession] = {}
+
+    def get(self, loop: object, network: Callable[[TLS, str | None], LoopNetwork]) -> LoopSession:
+        """The session for the running loop, made on first need."""
+        session = self._by_loop.get(loop)
+        if session is None:
+            for known, former in list(self._by_loop.items()):
+                if former.ended:
+                    self._by_loop.pop(known, None)
+            session = self._by_loop[loop] = LoopSession(network(self._tls, self._unix_socket), self._limits)
+        return session
+
+    def close(self, loop: object) -> None:
+        """Closes the connections that belong to a loop, if there are any."""
+        session = self._by_loop.get(loop)
+        if session is not None:
+            session.close()

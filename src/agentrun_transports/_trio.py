@@ -1,0 +1,227 @@
+"""trio: a network on trio's own sockets and TLS, and the driver of about fifteen lines.
+
+Rules of this file: a deadline is a bare `CancelScope`; closing is a plain call on the socket.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+import trio
+
+from agentrun_proto import AgentRunClientError, AuthHook, Config, DataEndpoint, Origin, TLSError
+
+from ._exchange import Connect, NetworkCommand, Read, Run, Steps, Wait, Write
+from ._faces import NativeFace
+from ._pool import Limits
+from ._readiness import readiness
+from ._sessions import LoopNetwork
+from ._tls import TLS, tls_context
+from ._wire import BUFFER_SIZE, Wire
+
+Result = TypeVar("Result")
+
+
+class TrioClock:
+    """Wall time of the machine, and trio's own monotonic time, which a test may turn."""
+
+    now = staticmethod(time.time)
+    monotonic = staticmethod(trio.current_time)
+
+
+class TrioLink:
+    """A connection: a socket, and over it a TLS stream where there is one."""
+
+    __slots__ = ("_has_input", "_secure", "_socket", "idle_since", "origin", "used", "wire")
+
+    def __init__(
+        self, sock: trio.socket.SocketType, secure: trio.SSLStream[trio.SocketStream] | None, origin: Origin
+    ) -> None:
+        self.origin = origin
+        self.wire = Wire()
+        self.used = False
+        self.idle_since = 0.0
+        self._socket = sock
+        self._secure = secure
+        self._has_input = readiness(sock.fileno())
+
+    def abort(self) -> None:
+        """Closes it at once."""
+        self._socket.close()
+
+    async def read(self) -> int:
+        """Receives into the wire."""
+        wire = self.wire
+        if self._secure is None:
+            count = await self._socket.recv_into(wire.get_buffer())
+            wire.received(count)
+            return count
+        data = await self._secure.receive_some(min(BUFFER_SIZE, len(wire.get_buffer())))
+        wire.feed(bytes(data))
+        return len(data)
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """Sends all of it."""
+        if self._secure is not None:
+            await self._secure.send_all(data)
+            return
+        sent = await self._socket.send(data)
+        while sent < len(data):
+            sent += await self._socket.send(memoryview(data)[sent:])
+
+    def take_in(self) -> bool:
+        """Takes into the wire what has arrived, without waiting; whether anything has, the end included.
+
+        Under TLS it cannot be taken in without waiting: that something has arrived is all that is told.
+        """
+        if not self._has_input():
+            return False
+        if self._secure is None and hasattr(os, "readv"):
+            try:
+                self.wire.received(os.readv(self._socket.fileno(), [self.wire.get_buffer()]))
+            except OSError:
+                pass  # a reset shows again where the connection is used
+        return True
+
+
+class TrioNetwork:
+    """Connects, reads, writes and waits in the running trio."""
+
+    clock = TrioClock()
+
+    def __init__(self, tls: TLS, unix_socket: str | None) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._tls = tls
+        self._unix_socket = unix_socket
+        self._perform: dict[type, Callable[[Any], Awaitable[Any]]] = {
+            Connect: self._connect,
+            Write: self._write,
+            Read: self._read,
+            Wait: self._wait,
+            Run: self._run,
+        }
+
+    async def drive(self, steps: Steps[Result]) -> Result:
+        """Performs network commands until their flow returns."""
+        perform = self._perform
+        try:
+            command = steps.send(None)
+            while True:
+                try:
+                    answer = None
+                    with trio.CancelScope(deadline=cast("NetworkCommand", command).deadline) as scope:
+                        answer = await perform[type(command)](command)
+                    if scope.cancelled_caught:
+                        raise TimeoutError
+                except trio.BrokenResourceError as error:
+                    command = steps.throw(_as_os_error(error))
+                except (OSError, AgentRunClientError) as error:
+                    command = steps.throw(error)
+                else:
+                    command = steps.send(answer)
+        except StopIteration as stop:
+            return cast("Result", stop.value)
+        finally:
+            steps.close()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over."""
+        return not self._soon(_nothing)
+
+    def close_from_anywhere(self, close: Callable[[], None]) -> None:
+        """Closes connections from whichever thread drops the last reference to their client."""
+        self._soon(close)
+
+    def _soon(self, function: Callable[[], None]) -> bool:
+        try:
+            self._token.run_sync_soon(function)
+        except trio.RunFinishedError:
+            return False
+        return True
+
+    def _write(self, command: Write) -> Awaitable[None]:
+        return cast("TrioLink", command.link).write(command.data)
+
+    def _read(self, command: Read) -> Awaitable[int]:
+        return cast("TrioLink", command.link).read()
+
+    async def _connect(self, command: Connect) -> TrioLink:
+        origin = command.origin
+        host = origin.host.strip("[]")
+        if self._unix_socket is not None:
+            stream = await trio.open_unix_socket(self._unix_socket)
+        else:
+            try:
+                stream = await trio.open_tcp_stream(host, origin.port)
+            except UnicodeError as error:
+                raise OSError(f"the name {host!r} is unknown: {error}") from error
+        if origin.scheme != "https":
+            return TrioLink(stream.socket, None, origin)
+        secure = trio.SSLStream(stream, tls_context(self._tls), server_hostname=host, https_compatible=True)
+        try:
+            await secure.do_handshake()
+        except trio.BrokenResourceError as error:
+            stream.socket.close()
+            if isinstance(error.__cause__, ssl.SSLError):
+                raise TLSError(f"the TLS handshake with {origin} failed: {error.__cause__}") from error
+            raise
+        except BaseException:
+            stream.socket.close()
+            raise
+        return TrioLink(stream.socket, secure, origin)
+
+    async def _wait(self, command: Wait) -> None:
+        served = trio.Event()
+        command.ticket.notify = served.set
+        if not command.ticket.ready:
+            await served.wait()
+
+    async def _run(self, command: Run[Any]) -> Any:
+        return await trio.to_thread.run_sync(command.function)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _as_os_error(error: trio.BrokenResourceError) -> OSError:
+    cause = error.__cause__
+    return cause if isinstance(cause, OSError) else ConnectionResetError(str(error) or "the connection broke")
+
+
+class TrioClient(NativeFace):
+    """A client of one namespace, for trio.
+
+    Its connections belong to the `trio.run` that it is used in and end with it; nothing needs closing.
+
+    Args:
+        config, namespace, auth, tls, limits, unix_socket: as for ``BlockingClient``.
+
+    >>> from agentrun_transports.emulator import Emulator
+    >>> async def main():
+    ...     with Emulator() as emulator:
+    ...         async with TrioClient(Config.from_env(emulator.environment)) as client:
+    ...             return await client.post("resources", {"name": "first"})
+    >>> trio.run(main)["data"]["name"]
+    'first'
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        namespace: str = "agents",
+        *,
+        auth: AuthHook | None = None,
+        tls: TLS | None = None,
+        limits: Limits | None = None,
+        unix_socket: str | None = None,
+    ) -> None:
+        super().__init__(DataEndpoint(config, namespace, auth=auth), tls, limits, unix_socket)
+
+    def _loop(self) -> tuple[object, type[LoopNetwork]]:
+        return trio.lowlevel.current_trio_token(), TrioNetwork
