@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from agentrun_proto import AgentRunError
 
 from ._cli.arguments import build_parser
-from ._cli.failures import CLOSED_PIPE, INTERRUPTED, describe, exit_code
+from ._cli.failures import CLOSED_PIPE, DONE, INTERRUPTED, MISUSE, describe, exit_code
 from ._cli.screen import Screen
 
 
@@ -46,10 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    parser = build_parser()
     try:
-        args = build_parser().parse_args(argv)
+        args = parser.parse_args(argv)
     except SystemExit as end:  # argparse has printed its help, or what is wrong
-        return int(end.code or 0)
+        return int(end.code or DONE)
+    if args.command is None:
+        parser.print_help(sys.stderr)
+        return MISUSE
     screen = Screen(sys.stdout, sys.stderr)
     try:
         code: int = args.run(args, screen)

@@ -291,7 +291,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="", dest="command", required=True)
+    commands = parser.add_subparsers(title="commands", prog=PROGRAM, metavar="COMMAND", dest="command")
     for command in COMMANDS:
         own = commands.add_parser(
             command.name,

@@ -125,7 +125,7 @@ def _refused(ask: Callable[[], Any], kind: type[StatusError], what: str) -> str:
     except kind as error:
         if not error.error_code or not error.request_id:
             raise Unexpected(f"the refusal should carry a code and a request id: {error}") from error
-        return f"{what}\n-> {error.status_code} {error.error_code}, {error.request_id}\n   {error.message}"
+        return f"{what}\n-> {error.status_code} {error.error_code}, {error.request_id}\n   {error.message.partition('. ')[0]}"
     raise Unexpected(f"{what} should be refused, and was answered with {answer!r}")
 
 

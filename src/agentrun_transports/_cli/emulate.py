@@ -6,6 +6,7 @@ Rules of this file: SIGINT and SIGTERM end it in the same way, once; what it mad
 from __future__ import annotations
 
 import argparse
+import errno
 import signal
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
 
 
 def emulate(args: argparse.Namespace, screen: Screen) -> int:
-    """The command emulator."""
+    """The command emulator.
+
+    Raises:
+        ValueError: the port is in use.
+        OSError: it cannot listen there, or not use the folder.
+    """
     from ..emulator import serve
 
     def announce(emulator: Emulator) -> None:
@@ -40,6 +46,12 @@ def emulate(args: argparse.Namespace, screen: Screen) -> int:
             serve(args.port, folder=args.folder, ready=announce)
         except KeyboardInterrupt:
             pass
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise ValueError(
+                f"port {args.port} is in use; give another --port, or none for a free one"
+            ) from None
     return DONE
 
 

@@ -110,10 +110,12 @@ def describe(error: Exception, command: str) -> Failure:
     >>> describe(ValueError("no such thing"), "get")
     Failure(message='no such thing', facts=(('hint', '`agentrun-data get --help` shows how.'),))
     """
+    if isinstance(error, OSError):  # of a local file, or of a port: its own words are all there is
+        what = error.strerror or str(error)
+        return Failure(message=f"{error.filename}: {what}" if error.filename else what)
     if not isinstance(error, AgentRunClientError):
-        return Failure(
-            message=_plain(error), facts=(("hint", f"`agentrun-data {command} --help` shows how."),)
-        )
+        hint = ("hint", f"`agentrun-data {command} --help` shows how.")
+        return Failure(message=str(error), facts=(hint,))
     facts = (
         ("status", str(error.status_code) if error.status_code else None),
         ("code", error.error_code),
@@ -134,9 +136,3 @@ def _warning(error: AgentRunClientError, command: str) -> str | None:
     ):
         return "The service may have acted on the request: look before you send it again."
     return None
-
-
-def _plain(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error) or type(error).__name__

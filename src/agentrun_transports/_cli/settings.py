@@ -108,9 +108,23 @@ def read_config(args: argparse.Namespace) -> Config:
     """The configuration in force.
 
     Raises:
-        ValueError: an environment variable holds what its setting may not.
+        ValueError: an environment variable holds what its setting may not, or nothing says where to.
     """
+    config = _in_force(args)
+    _check_target(config)
+    return config
+
+
+def _in_force(args: argparse.Namespace) -> Config:
     return Config.from_env(os.environ).merge(Config(**_flagged(args)))
+
+
+def _check_target(config: Config) -> None:
+    if not config.data_endpoint and not config.account_id:
+        raise ValueError(
+            "where to? Set AGENTRUN_ACCOUNT_ID or give --account-id ID, or give --endpoint URL; "
+            "without an account, try `agentrun-data demo`"
+        )
 
 
 def read_namespace(args: argparse.Namespace) -> str:
@@ -125,7 +139,7 @@ def _flagged(args: argparse.Namespace) -> dict[str, Any]:
 
 def show_config(args: argparse.Namespace, screen: Screen) -> int:
     """The command `config`. What is missing is told after the table, as an error."""
-    config = read_config(args)
+    config = _in_force(args)
     namespace = read_namespace(args)
     from_flags, from_environment = _flagged(args), environment_sources(os.environ)
     rows: list[list[Span]] = [[("SETTING", "bold"), ("VALUE", "bold"), ("FROM", "bold")]]
@@ -140,6 +154,7 @@ def show_config(args: argparse.Namespace, screen: Screen) -> int:
     source = "default" if args.namespace is None else "flag --namespace"
     rows.append([("namespace", ""), (namespace, "cyan"), (source, "dim")])
     screen.rows(rows)
+    _check_target(config)
     endpoint = DataEndpoint(config, namespace)
     screen.line()
     screen.rows(

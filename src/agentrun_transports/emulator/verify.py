@@ -127,22 +127,23 @@ def verify_acs3(
 def canonical_query(query: str) -> str:
     """Return the canonical form of a raw query.
 
-    Pairs are read as a form is, byte for byte, so that an escape that is no UTF-8 keeps its meaning; sorted
-    by name; of a repeated name the last value is kept; escaped down to the unreserved characters of RFC 3986.
+    Pairs are read as a form is, in UTF-8, where bytes that are none become U+FFFD as in the published signer;
+    sorted by name; of a repeated name the last value is kept; escaped down to the unreserved characters of
+    RFC 3986.
 
     >>> canonical_query("b=2&a=x+y&flag&b=%ff")
-    'a=x%20y&b=%FF&flag='
+    'a=x%20y&b=%EF%BF%BD&flag='
     """
-    last: dict[bytes, bytes] = {}
+    last: dict[str, str] = {}
     for piece in query.split("&"):
         if piece:
             name, _, value = piece.partition("=")
-            last[_form_bytes(name)] = _form_bytes(value)
+            last[_form_text(name)] = _form_text(value)
     return "&".join(f"{quote(name, safe='')}={quote(last[name], safe='')}" for name in sorted(last))
 
 
-def _form_bytes(text: str) -> bytes:
-    return unquote_to_bytes(text.replace("+", " ").encode("latin-1"))
+def _form_text(text: str) -> str:
+    return unquote_to_bytes(text.replace("+", " ").encode("latin-1")).decode(errors="replace")
 
 
 def _forbidden(message: str) -> Refusal:
