@@ -6,7 +6,7 @@ in any event loop, vendor it under any name, fuzz it from a seed.
 
 from .api import VERSION as __version__
 from .api import AuthHook, DataEndpoint
-from .body import Body, Source, encode_body
+from .body import encode_body
 from .commands import (
     Clock,
     Command,
@@ -60,7 +60,7 @@ from .errors import (
     UnprocessableError,
     WriteTimeout,
 )
-from .messages import Head, Headers, Request
+from .messages import Body, Head, Headers, Request, Source
 from .multipart import FilePart, encode_multipart
 from .urls import Origin, merge_query, path_segment
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from .body import JSON_TYPE, Source, encode_body
+from .body import JSON_TYPE, encode_body
 from .commands import Clock, Flow
 from .config import Config, call_timeout, transfer_timeout
 from .decoding import ACCEPT_ENCODING, Response, decode
 from .flows import Context, call, download, exchange, upload
-from .messages import Head, Headers, Request
+from .messages import Head, Headers, Request, Source
 from .multipart import FilePart, encode_multipart
 from .signing import Authoriser, reserved
 from .urls import encode_query, join_path, merge_pairs, merge_query, normalise_query, parse_url
@@ -75,6 +75,8 @@ class DataEndpoint:
     def __init__(
         self, config: Config | None = None, namespace: str = "agents", *, auth: AuthHook | None = None
     ) -> None:
+        if not isinstance(namespace, str):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers exist
+            raise TypeError(f"a namespace is a str, not {type(namespace).__name__}")
         self.config = config or Config()
         self.namespace = namespace
         target = self.config.data_target()
@@ -82,7 +84,7 @@ class DataEndpoint:
         self._call_timeout = call_timeout(self.config.timeout)
         self._transfer_timeout = transfer_timeout(self.config.timeout)
         self._origin = target.origin
-        self._prefix = join_path(target.path, self.config.version_for(namespace), namespace)
+        self._prefix = join_path(target.path, self.config.version_for(namespace), namespace).rstrip("/")
         self._authoriser = Authoriser(self.config.credential, self.config.region)
         userinfo = "" if target.userinfo is None else f"{target.userinfo}@"
         self._root = f"{target.origin.scheme}://{userinfo}{target.origin.authority}"
@@ -114,8 +116,10 @@ class DataEndpoint:
         return self._root + self._target(path, query)
 
     def _target(self, path: str, query: Mapping[str, Any] | None) -> str:
+        if not isinstance(path, str):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers exist
+            raise TypeError(f"a path is a str, not {type(path).__name__}")
         path, _, existing = path.partition("?")
-        target = self._prefix + join_path(path) if path.strip("/") else self._prefix
+        target = self._prefix + join_path(path) if path.strip("/") else self._prefix or "/"
         existing = normalise_query(existing)
         if query:
             existing = merge_pairs(existing, encode_query(query))

@@ -7,53 +7,12 @@ reads a source, it only asks for its length.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, cast
+
+from .messages import EMPTY, Body
 
 JSON_TYPE = "application/json"
 
-
-class Source(Protocol):
-    """Bytes that are read while they are sent, such as an open file; a transport reads them."""
-
-    @property
-    def length(self) -> int:
-        """How many bytes it will give, from where it stands at the start."""
-        ...
-
-    def read(self, size: int, /) -> bytes:
-        """At most `size` further bytes; ``b""`` at the end."""
-        ...
-
-    def rewind(self) -> None:
-        """Goes back to the start, for a further attempt."""
-        ...
-
-    def close(self) -> None:
-        """Lets go of what is behind it."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Body:
-    """The content of a request: segments in order, their total length in bytes, and its media type."""
-
-    segments: tuple[bytes | Source, ...] = ()
-    length: int = 0
-    content_type: str | None = None
-
-    @property
-    def data(self) -> bytes | None:
-        """The whole content where it is in memory; None where a source has to be read for it."""
-        joined: list[bytes] = []
-        for segment in self.segments:
-            if not isinstance(segment, bytes):
-                return None
-            joined.append(segment)
-        return b"".join(joined)
-
-
-EMPTY = Body()
 
 # The published client writes JSON in this form; equal bytes make the two comparable.
 _encode_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode

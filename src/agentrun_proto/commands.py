@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, Generic, Protocol, TypeVar
 
-from .body import Source
 from .config import Timeout
-from .messages import Head, Request
+from .messages import Head, Request, Source
 
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")

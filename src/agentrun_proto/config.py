@@ -12,9 +12,9 @@ from dataclasses import dataclass, fields, replace
 from math import inf
 from typing import Any, cast
 
-from .credentials import AccessKey, AccessToken, Credential, Secret
+from .credentials import AccessKey, AccessToken, Credential, Secret, check_key_id
 from .messages import Headers
-from .urls import Origin, Target, join_path, parse_url, ram_host
+from .urls import Origin, Target, join_path, parse_url, ram_host, without_userinfo
 
 DEFAULT_REGION = "cn-hangzhou"
 DEFAULT_PROTOCOL = "https"
@@ -33,6 +33,12 @@ ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
     "region_id": ("AGENTRUN_REGION", "FC_REGION"),
     "data_endpoint": ("AGENTRUN_DATA_ENDPOINT",),
     "control_endpoint": ("AGENTRUN_CONTROL_ENDPOINT",),
+}
+
+# Parts of an access key that are worth nothing, or harm, beside another's.
+_BELONGING = {
+    "access_key_id": ("access_key_secret", "security_token"),
+    "access_key_secret": ("security_token",),
 }
 
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
@@ -170,22 +176,18 @@ class Config:
         >>> base.merge(Config(region_id="cn-beijing", headers={"x-b": "2"})).headers
         Headers({'x-a': '1', 'x-b': '2'})
         """
-        merged = {name: getattr(self, name) for name in FIELDS}
+        merged = self._set()
         for other in others:
             if other is None:
                 continue
-            later = {name: value for name in FIELDS if (value := getattr(other, name)) is not None}
-            for first, dependent in (
-                ("access_key_id", "access_key_secret"),
-                ("access_key_id", "security_token"),
-                ("access_key_secret", "security_token"),
-            ):
-                if first in later:
-                    merged[dependent] = None
-            if merged["headers"] is not None and "headers" in later:
+            later = other._set()
+            if "headers" in merged and "headers" in later:
                 later["headers"] = merged["headers"].merged(later["headers"])
-            merged.update(later)
+            merged = _overlay(merged, later)
         return Config(**merged)
+
+    def _set(self) -> dict[str, Any]:
+        return {name: value for name in FIELDS if (value := getattr(self, name)) is not None}
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> Config:
@@ -203,11 +205,14 @@ class Config:
                 values[name] = _CHECKS[name](name, environment[variable])
             except ValueError as error:
                 raise ValueError(f"the environment variable {variable}: {error}") from None
-        return cls().merge(Config(**values))
+        return cls(**values)
 
     def __repr__(self) -> str:
-        shown = [f"{name}={value!r}" for name in FIELDS if (value := getattr(self, name)) is not None]
-        return f"Config({', '.join(shown)})"
+        shown = {
+            name: without_userinfo(value) if name in ("data_endpoint", "control_endpoint") else value
+            for name, value in self._set().items()
+        }
+        return f"Config({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @property
     def credential(self) -> Credential | None:
@@ -276,13 +281,30 @@ class Config:
 
 
 def environment_sources(environment: Mapping[str, str]) -> dict[str, str]:
-    """Which variable sets which field in this environment: the first that is set and not empty."""
+    """Which variable sets which field in this environment: the first that is set and not empty.
+
+    The variables of one family are merged over those of the next as configs are, so that our own access key
+    is not joined by the security token of the platform's.
+
+    >>> environment_sources({"AGENTRUN_ACCESS_KEY_ID": "ours", "ALIBABA_CLOUD_SECURITY_TOKEN": "theirs"})
+    {'access_key_id': 'AGENTRUN_ACCESS_KEY_ID'}
+    """
     found: dict[str, str] = {}
-    for name, variables in ENVIRONMENT.items():
-        variable = next((variable for variable in variables if environment.get(variable)), None)
-        if variable is not None:
-            found[name] = variable
-    return found
+    for rank in reversed(range(2)):
+        ranked = {name: variables[rank] for name, variables in ENVIRONMENT.items() if rank < len(variables)}
+        family = {name: variable for name, variable in ranked.items() if environment.get(variable)}
+        found = _overlay(found, family)
+    return {name: found[name] for name in FIELDS if name in found}
+
+
+def _overlay(base: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """The later over the base; each part of an access key brings the parts that belong to it."""
+    kept = dict(base)
+    for first, dependents in _BELONGING.items():
+        if first in later:
+            for name in dependents:
+                kept.pop(name, None)
+    return {**kept, **later}
 
 
 def _text(name: str, value: Any) -> str:
@@ -299,11 +321,7 @@ def _label(name: str, value: Any) -> str:
 
 
 def _key_id(name: str, value: Any) -> str:
-    # It is put between commas and slashes in the Credential of a signature.
-    text = _text(name, value)
-    if not re.fullmatch(r"[!-+\-.0-~]*", text):
-        raise ValueError(f"{name} is printable ASCII without spaces, commas and slashes")
-    return text
+    return check_key_id(_text(name, value))
 
 
 def _secret(name: str, value: Any) -> Secret:

@@ -6,6 +6,7 @@ where it may travel can be found by searching for that word; and the parts of a 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from hmac import compare_digest
 from typing import NoReturn
@@ -78,13 +79,34 @@ class Secret:
         return value if isinstance(value, Secret) else cls(value)
 
 
+def check_key_id(text: str) -> str:
+    """The id of an access key; a signature puts it between slashes and commas.
+
+    Raises:
+        ValueError: it holds one of these, white space, or a character that is no printable ASCII.
+    """
+    if not re.fullmatch(r"[!-+\-.0-~]*", text):
+        raise ValueError("access_key_id is printable ASCII without spaces, commas and slashes")
+    return text
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessKey:
-    """A RAM access key, long-lived or temporary (then with its security token)."""
+    """A RAM access key, long-lived or temporary (then with its security token).
+
+    Raises:
+        ValueError: an id or a secret that no signature can carry.
+    """
 
     access_key_id: str
     access_key_secret: Secret
     security_token: Secret | None = None
+
+    def __post_init__(self) -> None:
+        check_key_id(self.access_key_id)
+        object.__setattr__(self, "access_key_secret", Secret.of(self.access_key_secret))
+        if self.security_token is not None:
+            object.__setattr__(self, "security_token", Secret.of(self.security_token))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +114,9 @@ class AccessToken:
     """The data plane's own token, sent as ``Agentrun-Access-Token``."""
 
     token: Secret
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "token", Secret.of(self.token))
 
 
 Credential = AccessKey | AccessToken

@@ -11,6 +11,7 @@ import re
 import zlib
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from math import isfinite
 from typing import Any, NoReturn, cast
 
 from .errors import AgentRunClientError, DecodeError, error_class
@@ -27,7 +28,9 @@ REQUEST_ID_FIELDS = ("x-acs-request-id", "x-agentrun-request-id", "x-request-id"
 _MAX_MEMBERS = 100  # of a gzip content; more than two have no honest use in an answer
 _SHOWN = 300  # characters of an answer that is no JSON, in a message
 _MAX_WAIT = 366 * 86400.0
-_HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, (\d\d) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT")
+_HTTP_DATE = re.compile(
+    r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-5][0-9]|60) GMT"
+)
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -35,7 +38,14 @@ def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-_decode_json = json.JSONDecoder(parse_constant=_reject_constant).decode
+def _finite(number: str) -> float:
+    value = float(number)
+    if not isfinite(value):
+        raise ValueError(f"{number[:40]} is beyond the range of a float")
+    return value
+
+
+_decode_json = json.JSONDecoder(parse_constant=_reject_constant, parse_float=_finite).decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +197,16 @@ def _nonsense(head: Head, content: bytes, message: str) -> DecodeError:
         response_body=value,
         response_headers=head.headers,
     )
+
+
+def is_json(content_type: str) -> bool:
+    """Whether a media type says JSON (RFC 8259; RFC 6839, 3.1 for ``+json``).
+
+    >>> is_json("application/json; charset=utf-8"), is_json("application/problem+json"), is_json("text/csv")
+    (True, True, False)
+    """
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == "application/json" or media_type.endswith("+json")
 
 
 def unexpected_json(head: Head, content: bytes) -> DecodeError:

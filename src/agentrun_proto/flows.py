@@ -10,12 +10,11 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from .body import Source
 from .commands import Clock, Commit, Flow, OpenSink, OpenSource, ReadAll, ReadInto, Send
 from .config import Timeout
-from .decoding import MAX_BODY, Response, decode, refusal, take_off_coding, unexpected_json
+from .decoding import MAX_BODY, Response, decode, is_json, refusal, take_off_coding, unexpected_json
 from .errors import DecodeError
-from .messages import Head, Request
+from .messages import Head, Request, Source
 
 Authorise = Callable[[Request, float], Request]
 """Adds to a request, at a wall time, what shows who is calling."""
@@ -74,7 +73,7 @@ def download(context: Context, path: str, request: Request) -> Flow[int]:
         head = yield from context.attempt(request, context.deadline())
         if not 200 <= head.status < 300:
             raise refusal(head, _plain(head, (yield from ReadAll(MAX_BODY))))
-        if head.headers.get("content-type", "").lower().startswith("application/json"):
+        if is_json(head.headers.get("content-type", "")):
             raise unexpected_json(head, _plain(head, (yield from ReadAll(MAX_BODY))))
         size = yield from ReadInto(sink)
         yield from Commit(sink)

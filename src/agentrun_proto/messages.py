@@ -1,4 +1,4 @@
-"""One HTTP exchange as values: Headers, Request, Head.
+"""One HTTP exchange as values: Headers, Body, Request, Head.
 
 Rules of this file: a field is checked where it is made, so that no other place has to ask again; a repr
 shows no credential.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast, overload
+from typing import Any, Protocol, cast, overload
 
-from .body import EMPTY, Body
 from .urls import Origin
 
 # RFC 9110, 5.6.2 (token) and 5.5 (field-value: visible characters, space, tab and obs-text).
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_TARGET = re.compile(r"/[!\"$-~]*")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _FIELD_LINE = re.compile(r"([^:\r\n]+):[ \t]*([^\r\n]*?)[ \t]*\r\n")
 
@@ -33,6 +33,9 @@ SECRET_FIELDS = frozenset(
         "x-fc-security-token",
     }
 )
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 
 
 class Headers(Mapping[str, str]):
@@ -53,7 +56,7 @@ class Headers(Mapping[str, str]):
     ('text/plain', True, Headers({'content-type': 'text/plain'}))
     """
 
-    __slots__ = ("_block", "_fields", "_index")
+    __slots__ = ("_block", "_fields", "_folded", "_index")
 
     def __init__(self, fields: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
         if isinstance(fields, Headers):
@@ -65,6 +68,7 @@ class Headers(Mapping[str, str]):
         self._fields: tuple[tuple[str, str], ...] | None = tuple(check_field(*pair) for pair in pairs)
         self._index: dict[str, str] | None = None
         self._block: str | None = None
+        self._folded: str | None = None
 
     @classmethod
     def from_block(cls, block: str) -> Headers:
@@ -73,7 +77,7 @@ class Headers(Mapping[str, str]):
         They are taken apart on first need: most answers are used without a look at their fields.
         """
         self = cls.__new__(cls)
-        self._fields = self._index = None
+        self._fields = self._index = self._folded = None
         self._block = block
         return self
 
@@ -90,6 +94,13 @@ class Headers(Mapping[str, str]):
         if self._block is None:
             self._block = "".join([f"{name}: {value}\r\n" for name, value in self.fields])
         return self._block
+
+    @property
+    def folded(self) -> str:
+        """`block` in lower case: a quick "no" to whether a name occurs. Built once."""
+        if self._folded is None:
+            self._folded = self.block.lower()
+        return self._folded
 
     def _by_name(self) -> dict[str, str]:
         if self._index is None:
@@ -125,12 +136,12 @@ class Headers(Mapping[str, str]):
     def get(self, key: str, default: Any = None, /) -> Any:
         """The combined value of the fields of that name, or `default`."""
         key = key.lower()
-        if self._index is None and self._fields is None and f"{key}:" not in self.block.lower():
+        if f"{key}:" not in self.folded:
             return default  # most questions are answered without taking the lines apart
         return self._by_name().get(key, default)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.lower() in self._by_name()
+        return isinstance(name, str) and self.get(name) is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name())
@@ -150,6 +161,12 @@ class Headers(Mapping[str, str]):
         shown = {name: "***" if name in SECRET_FIELDS else value for name, value in self.items()}
         return f"Headers({shown})"
 
+    def __copy__(self) -> Headers:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Headers:
+        return self
+
     def __reduce__(self) -> tuple[Any, ...]:
         kept = tuple(line for line in self.fields if line[0].lower() not in SECRET_FIELDS)
         return (Headers, (kept,))
@@ -167,6 +184,49 @@ def check_field(name: str, value: str) -> tuple[str, str]:
             f"the header {name} holds a control character, or one beyond Latin-1; percent-encode it{shown}"
         )
     return name, value.strip(" \t")
+
+
+class Source(Protocol):
+    """Bytes that are read while they are sent, such as an open file; a transport reads them."""
+
+    @property
+    def length(self) -> int:
+        """How many bytes it will give, from where it stands at the start."""
+        ...
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` further bytes; ``b""`` at the end."""
+        ...
+
+    def rewind(self) -> None:
+        """Goes back to the start, for a further attempt."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of what is behind it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """The content of a request: segments in order, their total length in bytes, and its media type."""
+
+    segments: tuple[bytes | Source, ...] = ()
+    length: int = 0
+    content_type: str | None = None
+
+    @property
+    def data(self) -> bytes | None:
+        """The whole content where it is in memory; None where a source has to be read for it."""
+        joined: list[bytes] = []
+        for segment in self.segments:
+            if not isinstance(segment, bytes):
+                return None
+            joined.append(segment)
+        return b"".join(joined)
+
+
+EMPTY = Body()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,8 +248,15 @@ class Request:
     signature: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.method):
+        if self.method not in _METHODS and not _NAME.fullmatch(self.method):
             raise ValueError(f"not a method (RFC 9110, 9.1): {self.method!r}")
+        if not _TARGET.fullmatch(self.target):
+            raise ValueError(f"not a request target in its wire form (RFC 9112, 3.2.1): {self.target!r}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A pickle holds no credential; the signature is made afresh for each attempt anyway.
+        values = (self.method, self.origin, self.target, self.headers, self.body)
+        return (_unpickle_request, values)
 
     @property
     def url(self) -> str:
@@ -219,6 +286,10 @@ class Request:
             lines.append(("Content-Length", str(body.length)))
         lines += self.signature
         return lines
+
+
+def _unpickle_request(method: str, origin: Origin, target: str, headers: Headers, body: Body) -> Request:
+    return Request(method=method, origin=origin, target=target, headers=headers, body=body)
 
 
 # RFC 9110, 9.2.2: repeating one of these has the effect of doing it once.

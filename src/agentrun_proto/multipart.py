@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 
-from .body import Body, Source
+from .messages import Body, Source
 
-_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=?-]{1,70}")
-# WHATWG HTML, "multipart/form-data encoding algorithm": these three are escaped, nothing else is.
-_ESCAPES = {ord("\r"): "%0D", ord("\n"): "%0A", ord('"'): "%22"}
+# RFC 2046, 5.1.1, less what would have to be quoted in the Content-Type.
+_BOUNDARY = re.compile(r"[0-9A-Za-z+_.-]{1,70}")
+# WHATWG HTML, "multipart/form-data encoding algorithm", has the first three. The backslash is ours: some
+# decoders take it for an escape (RFC 9110, 5.6.4), others do not.
+_ESCAPES = {ord("\r"): "%0D", ord("\n"): "%0A", ord('"'): "%22", ord("\\"): "%5C"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +36,11 @@ def encode_multipart(
     """A form with text fields first, then files.
 
     Args:
-        fields: values are ``str``, ``int``, ``float`` or ``bool`` (``true``/``false``); None is left out.
+        fields: values are ``str``, ``int``, ``float``, ``bool`` (``true``/``false``) or an ``Enum`` of these;
+            None is left out.
         files: the file parts, in order; the length each declares is what will be sent.
-        boundary: 1 to 70 characters that do not occur in the content; take at least 128 random bits.
+        boundary: 1 to 70 characters (letters, digits, ``+_.-``) that do not occur in the content; take at
+            least 128 random bits.
 
     Raises:
         TypeError: a field's name or value of another type.
@@ -77,6 +82,8 @@ def _quoted(name: str) -> str:
 
 
 def _text(name: str, value: object) -> str:
+    if isinstance(value, Enum):
+        value = value.value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (str, int, float)):

@@ -9,14 +9,15 @@ Source: the published signers; tests/data holds 64 and 24 cases computed by them
 
 from __future__ import annotations
 
-import hashlib
 import hmac
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from hashlib import sha256
 from urllib.parse import quote
 
 from .credentials import AccessKey, AccessToken, Credential
 from .messages import Request
-from .urls import parse_form
+from .urls import is_plain, parse_form
 
 ALGORITHM = "AGENTRUN4-HMAC-SHA256"
 ACS3_ALGORITHM = "ACS3-HMAC-SHA256"
@@ -51,43 +52,71 @@ def canonical_query(query: str) -> str:
     """
     if not query:
         return ""
+    if is_plain(query):
+        values = dict([pair.split("=") for pair in query.split("&")])
+        return "&".join([f"{name}={values[name]}" for name in sorted(values)])
     return "&".join(
         f"{quote(name, safe='')}={quote(value, safe='')}"
         for name, value in sorted(dict(parse_form(query)).items())
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Moment:
+    """All of a signature that stays the same for a second: everything but method, host, path and query."""
+
+    key: bytes
+    fields: tuple[tuple[str, str], ...]
+    signed: dict[str, str]
+    plain_tail: str  # the canonical request after the host, where only the usual fields are signed
+    credential: str  # the value of the field as far as the signed names
+    plain_names: str
+
+
 class Signer:
     """Signs data plane requests for one access key and region.
 
-    The signing key is four HMACs over secret, day, region and product: it is kept for the day.
+    The signing key is four HMACs over secret, day, region and product: it is kept for the day; all that
+    follows from the timestamp is kept for the second.
     """
 
-    __slots__ = ("_day", "_key", "_key_id", "_region", "_second", "_secret", "_stamp", "_token")
+    __slots__ = ("_access_key", "_day", "_region", "_second")
 
     def __init__(self, access_key: AccessKey, region: str) -> None:
-        self._key_id = access_key.access_key_id
-        self._secret = access_key.access_key_secret
-        self._token = access_key.security_token
+        self._access_key = access_key
         self._region = region
-        self._second: int | None = None
-        self._stamp = ""
-        self._day = ""
-        self._key = b""
+        # Each is one value that is replaced as a whole: threads share a signer.
+        self._day: tuple[str, bytes] = ("", b"")
+        self._second: tuple[int, _Moment] | None = None
 
-    def _at(self, now: float) -> tuple[str, str, bytes]:
-        """The timestamp, the day and the day's key."""
-        second = int(now)
-        if second != self._second:
-            stamp = timestamp(now)
-            day = stamp[:10].replace("-", "")
-            if day != self._day:
-                key = b"aliyun_v4" + self._secret.reveal().encode()
-                for part in (day, self._region, PRODUCT, "aliyun_v4_request"):
-                    key = hmac.digest(key, part.encode(), "sha256")
-                self._key = key
-            self._second, self._stamp, self._day = second, stamp, day
-        return self._stamp, self._day, self._key
+    def _at(self, now: float) -> _Moment:
+        kept = self._second
+        if kept is None or kept[0] != int(now):
+            kept = self._second = int(now), self._make_moment(timestamp(now))
+        return kept[1]
+
+    def _make_moment(self, stamp: str) -> _Moment:
+        access_key, day = self._access_key, stamp[:10].replace("-", "")
+        kept_day, key = self._day
+        if day != kept_day:
+            key = b"aliyun_v4" + access_key.access_key_secret.reveal().encode()
+            for part in (day, self._region, PRODUCT, "aliyun_v4_request"):
+                key = hmac.digest(key, part.encode(), "sha256")
+            self._day = day, key
+        signed = {"x-acs-date": stamp, "x-acs-content-sha256": UNSIGNED_PAYLOAD}
+        if access_key.security_token is not None:
+            signed["x-acs-security-token"] = access_key.security_token.reveal()
+        names, lines = _canonical_fields({"host": "", **signed})
+        after_host = lines.removeprefix("host:\n")
+        return _Moment(
+            key=key,
+            fields=tuple(signed.items()),
+            signed=signed,
+            plain_tail=f"{after_host}\n{names}\n{UNSIGNED_PAYLOAD}",
+            plain_names=names,
+            credential=f"{ALGORITHM} Credential={access_key.access_key_id}/{day}/{self._region}/{PRODUCT}"
+            "/aliyun_v4_request,SignedHeaders=",
+        )
 
     def fields(
         self, request: Request, now: float, *, sign_content_type: bool = False
@@ -102,38 +131,34 @@ class Signer:
         Raises:
             ValueError: the request carries a field that only the signature may set.
         """
-        stamp, day, key = self._at(now)
-        signed = {
-            "host": request.origin.authority,
-            "x-acs-content-sha256": UNSIGNED_PAYLOAD,
-            "x-acs-date": stamp,
-        }
-        added = [("x-acs-date", stamp), ("x-acs-content-sha256", UNSIGNED_PAYLOAD)]
-        if self._token is not None:
-            token = signed["x-acs-security-token"] = self._token.reveal()
-            added.append(("x-acs-security-token", token))
-        for name, value in request.headers.items():
-            if name in RESERVED_FOR_KEY:
-                raise ValueError(reserved(name))
-            if name.startswith("x-acs-"):
-                signed[name] = value
-        if sign_content_type and (content_type := request.content_type) is not None:
-            signed["content-type"] = content_type
+        moment = self._at(now)
+        host = request.origin.authority
         path, _, query = request.target.partition("?")
-        names, lines = _canonical_fields(signed)
-        canonical = (
-            f"{request.method}\n{path}\n{canonical_query(query)}\n{lines}\n{names}\n{UNSIGNED_PAYLOAD}"
-        )
-        string_to_sign = f"{ALGORITHM}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-        signature = hmac.digest(key, string_to_sign.encode(), "sha256").hex()
-        scope = f"{day}/{self._region}/{PRODUCT}/aliyun_v4_request"
-        added.append(
-            (
-                AUTHORIZATION_FIELD,
-                f"{ALGORITHM} Credential={self._key_id}/{scope},SignedHeaders={names},Signature={signature}",
-            )
-        )
-        return tuple(added)
+        headers = request.headers
+        if not sign_content_type and "x-acs-" not in headers.folded and "agentrun-a" not in headers.folded:
+            names, rest = moment.plain_names, f"host:{host}\n{moment.plain_tail}"
+        else:
+            signed = {"host": host, **moment.signed, **_caller_fields(request, sign_content_type)}
+            names, lines = _canonical_fields(signed)
+            rest = f"{lines}\n{names}\n{UNSIGNED_PAYLOAD}"
+        canonical = f"{request.method}\n{path}\n{canonical_query(query)}\n{rest}"
+        string_to_sign = f"{ALGORITHM}\n{sha256(canonical.encode('latin-1')).hexdigest()}"
+        signature = hmac.digest(moment.key, string_to_sign.encode(), "sha256").hex()
+        value = f"{moment.credential}{names},Signature={signature}"
+        return (*moment.fields, (AUTHORIZATION_FIELD, value))
+
+
+def _caller_fields(request: Request, sign_content_type: bool) -> dict[str, str]:
+    """The request's own fields that are signed with it."""
+    found: dict[str, str] = {}
+    for name, value in request.headers.items():
+        if name in RESERVED_FOR_KEY:
+            raise ValueError(reserved(name))
+        if name.startswith("x-acs-"):
+            found[name] = value
+    if sign_content_type and (content_type := request.content_type) is not None:
+        found["content-type"] = content_type
+    return found
 
 
 def _canonical_fields(signed: dict[str, str]) -> tuple[str, str]:
@@ -167,7 +192,7 @@ def sign_acs3(
     content = request.body.data
     if content is None:
         raise ValueError("ACS3 signs a hash of the content, which must be in memory")
-    payload = hashlib.sha256(content).hexdigest()
+    payload = sha256(content).hexdigest()
     added = {
         "x-acs-action": action,
         "x-acs-version": version,
@@ -184,7 +209,7 @@ def sign_acs3(
     path, _, query = request.target.partition("?")
     names, lines = _canonical_fields(signed)
     canonical = f"{request.method}\n{path}\n{canonical_query(query)}\n{lines}\n{names}\n{payload}"
-    string_to_sign = f"{ACS3_ALGORITHM}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    string_to_sign = f"{ACS3_ALGORITHM}\n{sha256(canonical.encode('latin-1')).hexdigest()}"
     secret = access_key.access_key_secret.reveal().encode()
     signature = hmac.digest(secret, string_to_sign.encode(), "sha256").hex()
     value = (

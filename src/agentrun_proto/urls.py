@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from math import isfinite
 from typing import Any, cast
@@ -25,6 +25,8 @@ from urllib.parse import quote, quote_plus, unquote_plus
 DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
 
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*")
+_PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")  # most paths; no dot segment begins so
+_PLAIN_QUERY = re.compile(r"[A-Za-z0-9._~-]+=[A-Za-z0-9._~-]*(?:&[A-Za-z0-9._~-]+=[A-Za-z0-9._~-]*)*")
 _WIRE_PATH = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*")
 _WIRE_QUERY = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*")
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -75,7 +77,7 @@ class Target:
     origin: Origin
     path: str
     query: str
-    userinfo: str | None = None
+    userinfo: str | None = field(default=None, repr=False)
 
     @property
     def request_target(self) -> str:
@@ -93,10 +95,10 @@ def parse_url(url: str) -> Target:
     '/a%20b?x=1'
     """
     if _LINE_BREAKERS.search(url):
-        raise ValueError(f"a URL cannot hold a line break or NUL: {url!r}")
+        raise ValueError(f"a URL cannot hold a line break or NUL: {without_userinfo(url)!r}")
     match = _URL.fullmatch(url)
     if match is None:
-        raise ValueError(f"not a URL of the form http(s)://host[:port]/path: {_without_userinfo(url)!r}")
+        raise ValueError(f"not a URL of the form http(s)://host[:port]/path: {without_userinfo(url)!r}")
     scheme = match["scheme"].lower()
     if scheme not in DEFAULT_PORTS:
         raise ValueError(f"the protocol must be 'http' or 'https', not {match['scheme']!r}")
@@ -113,8 +115,9 @@ def parse_url(url: str) -> Target:
     )
 
 
-def _without_userinfo(url: str) -> str:
-    return re.sub(r"//[^/?#]*@", "//***@", url)
+def without_userinfo(url: str) -> str:
+    """The URL as it may be shown: its user info, if there is any, as ``***``."""
+    return re.sub(r"//.*@", "//***@", url, flags=re.DOTALL)
 
 
 def path_segment(value: str) -> str:
@@ -141,6 +144,8 @@ def _quoted(text: str, *, safe: str) -> str:
 
 def wire_path(path: str) -> str:
     """A path in its wire form; see the head of this file. Raises ValueError as `join_path` does."""
+    if _PLAIN_PATH.fullmatch(path):
+        return path
     if _LINE_BREAKERS.search(path):
         raise ValueError(f"a path cannot hold a line break or NUL: {path!r}; use path_segment() for such ids")
     if "#" in path:
@@ -182,7 +187,7 @@ def join_path(*parts: str) -> str:
         if not isinstance(part, str):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers exist
             raise TypeError(f"a path is a str, not {type(part).__name__}")
         if _SCHEME.match(part):
-            raise ValueError(f"a path is needed here, not a URL: {_without_userinfo(part)!r}")
+            raise ValueError(f"a path is needed here, not a URL: {without_userinfo(part)!r}")
     return wire_path("/" + "/".join([stripped for part in parts if (stripped := part.strip("/"))]))
 
 
@@ -214,10 +219,14 @@ def normalise_query(query: str) -> str:
     >>> normalise_query("flag&&a=&b")
     'flag=&a=&b='
     """
-    query = wire_query(query)
-    if not query:
+    if not query or is_plain(query):
         return query
-    return "&".join(pair if "=" in pair else pair + "=" for pair in query.split("&") if pair)
+    return "&".join(pair if "=" in pair else pair + "=" for pair in wire_query(query).split("&") if pair)
+
+
+def is_plain(query: str) -> bool:
+    """Whether a query is made of pairs of unreserved characters alone, which nothing encodes or decodes."""
+    return _PLAIN_QUERY.fullmatch(query) is not None
 
 
 def merge_query(url: str, query: Mapping[str, Any] | None) -> str:
@@ -275,6 +284,8 @@ def merge_pairs(existing: str, encoded: Mapping[str, list[str]]) -> str:
 
 def encode_query(query: Mapping[str, Any]) -> dict[str, list[str]]:
     """Query parameters as encoded ``name=value`` pairs by name; see `merge_query` for the types."""
+    if not isinstance(query, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers exist
+        raise TypeError(f"a query is a mapping of names to values, not {type(query).__name__}")
     encoded: dict[str, list[str]] = {}
     for name, value in query.items():
         if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers exist

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from typing import Protocol, TypeVar
 
 from agentrun_proto import Clock
@@ -44,13 +45,14 @@ class LoopNetwork(Protocol):
 class LoopSession:
     """The connections of one client on one loop."""
 
-    __slots__ = ("__weakref__", "_guard", "_network", "pool")
+    __slots__ = ("__weakref__", "_guard", "_guarded", "_network", "pool")
 
     def __init__(self, network: LoopNetwork, limits: Limits) -> None:
         self.pool: Pool[Link] = Pool(limits, network.clock.monotonic)
         self._network = network
-        self._guard: AsyncGenerator[None, None] | None = None
-        weakref.finalize(self, network.close_from_anywhere, self.pool.close).atexit = False
+        self._guard = guard = _until_the_loop_ends(self.pool)
+        self._guarded = False
+        weakref.finalize(self, network.close_from_anywhere, partial(_end, guard)).atexit = False
 
     @property
     def ended(self) -> bool:
@@ -59,8 +61,8 @@ class LoopSession:
 
     async def run(self, operation: Operation[Result]) -> Result:
         """Performs an operation's flow and returns its result."""
-        if self._guard is None:
-            self._guard = _until_the_loop_ends(self.pool)
+        if not self._guarded:
+            self._guarded = True
             await self._guard.__anext__()  # runs to its yield without giving way
         network = self._network
         return await network.drive(Exchange(self.pool, network.clock).conduct(operation(network.clock)))
@@ -75,6 +77,14 @@ async def _until_the_loop_ends(pool: Pool[Link]) -> AsyncGenerator[None, None]:
         yield
     finally:
         pool.close()
+
+
+def _end(guard: AsyncGenerator[None, None]) -> None:
+    """Ends a guard whose session is gone before its loop; it gives way nowhere, so one step is all."""
+    try:
+        guard.aclose().send(None)
+    except StopIteration:
+        pass
 
 
 class LoopSessions:

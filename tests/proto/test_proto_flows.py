@@ -1,0 +1,437 @@
+"""Flows, driven by hand: which commands, in which order, within which limits; what holds after a failure."""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import inspect
+import math
+from typing import Any
+
+import pytest
+
+from agentrun_proto import (
+    AgentRunClientError,
+    BadGatewayError,
+    BodyError,
+    Commit,
+    Config,
+    ConnectError,
+    DataEndpoint,
+    DecodeError,
+    FileError,
+    Head,
+    Headers,
+    IncompleteError,
+    NotFoundError,
+    OpenSink,
+    OpenSource,
+    ReadAll,
+    ReadInto,
+    ReadTimeout,
+    Send,
+    Timeout,
+    commands,
+    flows,
+)
+from agentrun_proto.decoding import MAX_BODY
+from proto_strategies import ByHand, FakeClock, FakeSink, FakeSource
+
+OK = Head(status=200)
+NOT_FOUND = Head(status=404)
+FILE_HEAD = Head(status=200, headers=Headers({"Content-Type": "application/octet-stream"}))
+JSON_HEAD = Head(status=200, headers=Headers({"Content-Type": "application/json"}))
+# What a driver throws in, and what a cancellation or a bug of a driver would.
+FAILURES = [
+    ConnectError("x"),
+    ReadTimeout("x"),
+    IncompleteError("x"),
+    BodyError("x"),
+    DecodeError("x"),
+    FileError("x"),
+    KeyboardInterrupt(),
+    RuntimeError("x"),
+]
+
+
+def endpoint(**config: Any) -> DataEndpoint:
+    return DataEndpoint(Config(data_endpoint="http://h", access_key_id="i", access_key_secret="s", **config))
+
+
+def a_call(clock: FakeClock | None = None, **config: Any) -> ByHand:
+    at = endpoint(**config)
+    return ByHand(at.call(at.request("POST", "x", data={"a": 1}), clock=clock or FakeClock()))
+
+
+def an_upload(clock: FakeClock | None = None, config: Config | None = None, **changes: Any) -> ByHand:
+    arguments = {"filename": "f", "boundary": "b", "fields": {"path": "/t"}, **changes}
+    at = endpoint().overlaid(config)
+    return ByHand(at.upload("files", "/local", clock=clock or FakeClock(), **arguments))
+
+
+def a_download(clock: FakeClock | None = None, config: Config | None = None) -> ByHand:
+    at = endpoint().overlaid(config)
+    return ByHand(at.download(at.file_request("files"), "/local", clock=clock or FakeClock()))
+
+
+# --- call and exchange
+
+
+def test_a_call_is_sent_read_and_decoded():
+    step = a_call()
+    send = step.command
+    assert type(send) is Send
+    assert (send.request.method, send.request.target) == ("POST", "/2025-09-10/agents/x")
+    assert {name for name, _ in send.request.signature} >= {"Agentrun-Authorization", "x-acs-date"}
+    read = step.answer(OK).command
+    assert type(read) is ReadAll
+    assert read.limit == MAX_BODY
+    assert step.answer(b'{"id": 1}').result == {"id": 1}
+    assert step.done
+
+
+def test_an_exchange_returns_the_whole_answer_whatever_its_status():
+    at = endpoint()
+    for status, content in ((200, b"[1]"), (404, b"gone"), (302, b"")):
+        step = ByHand(at.exchange(at.request("GET", "x"), clock=FakeClock()))
+        head = Head(status=status, headers=Headers({"x": "y"}))
+        assert type(step.command) is Send
+        assert type(step.answer(head).command) is ReadAll
+        response = step.answer(content).result
+        assert (response.head, response.content) == (head, content)
+
+
+@pytest.mark.parametrize(
+    ("head", "content", "error"),
+    [
+        (NOT_FOUND, b'{"code": "SandboxNotFound"}', NotFoundError),
+        (Head(status=502), b"<html>", BadGatewayError),
+        (OK, b"<html>", DecodeError),
+        (OK, b"[]", DecodeError),
+        (Head(status=200, headers=Headers({"Content-Encoding": "br"})), b"x", DecodeError),
+        (Head(status=200, headers=Headers({"Content-Encoding": "gzip"})), b"x", DecodeError),
+        # a refusal stays one, even where its coding is damaged
+        (
+            Head(status=404, headers=Headers({"Content-Encoding": "gzip", "x-request-id": "r"})),
+            b"x",
+            NotFoundError,
+        ),
+        (Head(status=404, headers=Headers({"Content-Encoding": "br"})), b"x", NotFoundError),
+    ],
+)
+def test_a_call_ends_in_the_error_of_its_answer(head, content, error):
+    step = a_call().answer(head)
+    with pytest.raises(error) as caught:
+        step.answer(content)
+    assert caught.value.status_code == head.status
+    assert caught.value.request_id == head.headers.get("x-request-id")
+
+
+def test_codings_are_taken_off_in_calls_and_exchanges():
+    head = Head(status=200, headers=Headers({"Content-Encoding": "gzip"}))
+    assert a_call().answer(head).answer(gzip.compress(b'{"a": 1}')).result == {"a": 1}
+    at = endpoint()
+    step = ByHand(at.exchange(at.request("GET", "x"), clock=FakeClock())).answer(head)
+    assert step.answer(gzip.compress(b"abc")).result.content == b"abc"
+    coded_refusal = a_call().answer(Head(status=404, headers=head.headers))
+    with pytest.raises(NotFoundError, match="told"):
+        coded_refusal.answer(gzip.compress(b'{"message": "told"}'))
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("answers", [[], [OK]], ids=["send", "read"])
+def test_a_failure_at_any_step_of_a_call_comes_out_unchanged(answers, failure):
+    step = a_call()
+    for answer in answers:
+        step.answer(answer)
+    with pytest.raises(type(failure)) as caught:
+        step.fail(failure)
+    assert caught.value is failure
+
+
+# --- time
+
+
+@pytest.mark.parametrize(
+    ("timeout", "deadline", "limits"),
+    [
+        (None, 1600.0, Timeout(total=600)),
+        (5, 1005.0, Timeout(total=5)),
+        (0.25, 1000.25, Timeout(total=0.25)),
+        (math.inf, math.inf, Timeout(total=math.inf)),
+        (Timeout(read=3), 1600.0, Timeout(total=600, read=3)),
+        (Timeout(total=2, connect=1), 1002.0, Timeout(total=2, connect=1)),
+    ],
+)
+def test_the_deadline_of_a_call_is_exact_and_by_the_monotonic_clock(timeout, deadline, limits):
+    for wall in (0.0, 4e9):
+        send = a_call(FakeClock(wall=wall, monotonic=1000.0), timeout=timeout).command
+        assert (send.deadline, send.timeout) == (deadline, limits)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "deadline", "read"),
+    [
+        (None, math.inf, 600),
+        (5, math.inf, 5),
+        (Timeout(read=3), math.inf, 3),
+        (Timeout(total=9), 1009.0, None),
+    ],
+)
+def test_a_transfer_is_bounded_by_each_silence_and_by_a_total_only_where_one_is_set(timeout, deadline, read):
+    config = Config(timeout=timeout)
+    down = a_download(config=config).answer(FakeSink()).command
+    up = an_upload(config=config).answer(FakeSource()).command
+    for send in (down, up):
+        assert type(send) is Send
+        assert (send.deadline, send.timeout.read) == (deadline, read)
+
+
+def test_a_request_is_signed_when_it_is_sent_not_when_it_is_made():
+    clock = FakeClock()
+    at = endpoint()
+    flow = at.call(at.request("GET", "x"), clock=clock)
+    clock.wall += 60
+    clock.mono += 60
+    send = ByHand(flow).command
+    assert dict(send.request.signature)["x-acs-date"] == "2026-03-06T12:01:00Z"
+    assert send.deadline == 1660.0
+    upload = an_upload(clock)
+    clock.wall += 60
+    assert dict(upload.answer(FakeSource()).command.request.signature)["x-acs-date"] == "2026-03-06T12:02:00Z"
+
+
+# --- upload
+
+
+def test_an_upload_opens_sends_reads_and_closes():
+    source = FakeSource(7)
+    step = an_upload()
+    assert type(step.command) is OpenSource
+    assert step.command.path == "/local"
+    send = step.answer(source).command
+    assert type(send) is Send
+    request = send.request
+    assert request.method == "POST"
+    assert request.content_type == "multipart/form-data; boundary=b"
+    assert source in request.body.segments
+    assert b'name="path"\r\n\r\n/t\r\n' in request.body.segments[0]
+    assert b'name="file"; filename="f"' in request.body.segments[0]
+    assert request.body.length == sum(len(s) for s in request.body.segments if isinstance(s, bytes)) + 7
+    assert source.closed == 0
+    assert type(step.answer(OK).command) is ReadAll
+    assert source.closed == 0
+    assert step.answer(b"{}").result == {}
+    assert source.closed == 1
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("answers", [[], [OK]], ids=["send", "read"])
+def test_the_source_is_closed_after_a_failure_at_any_step(answers, failure):
+    source = FakeSource()
+    step = an_upload().answer(source)
+    for answer in answers:
+        step.answer(answer)
+    with pytest.raises(type(failure)) as caught:
+        step.fail(failure)
+    assert caught.value is failure
+    assert source.closed == 1
+
+
+@pytest.mark.parametrize("answers", [[], [OK]], ids=["send", "read"])
+def test_the_source_is_closed_when_the_flow_is_given_up(answers):
+    source = FakeSource()
+    step = an_upload().answer(source)
+    for answer in answers:
+        step.answer(answer)
+    step.close()
+    assert source.closed == 1
+
+
+@pytest.mark.parametrize("content", [b"<html>", b"[]", b'{"cut'])
+def test_the_source_is_closed_after_nonsense_and_refusals(content):
+    for head in (OK, NOT_FOUND, Head(status=413)):
+        source = FakeSource()
+        step = an_upload().answer(source).answer(head)
+        with pytest.raises(AgentRunClientError):
+            step.answer(content)
+        assert source.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"filename": "\0"}, ValueError),
+        ({"boundary": "a b"}, ValueError),
+        ({"fields": {"a": []}}, TypeError),
+        ({"query": {"a": b"x"}}, TypeError),
+        ({"headers": {"x-acs-date": "mine"}}, ValueError),
+        ({"headers": {"Content-Type": "a/b"}}, ValueError),
+    ],
+)
+def test_misuse_that_shows_after_the_source_is_open_closes_it(changes, error):
+    source = FakeSource()
+    step = an_upload(**changes)
+    with pytest.raises(error):
+        step.answer(source)
+    assert source.closed == 1
+
+
+def test_a_file_that_cannot_be_opened_ends_an_upload_before_anything_is_sent():
+    failure = FileError("missing", may_be_processed=False)
+    with pytest.raises(FileError) as caught:
+        an_upload().fail(failure)
+    assert caught.value is failure
+    an_upload().close()
+
+
+# --- download
+
+
+def test_a_download_opens_sends_reads_commits():
+    sink = FakeSink()
+    step = a_download()
+    assert type(step.command) is OpenSink
+    assert step.command.path == "/local"
+    send = step.answer(sink).command
+    assert type(send) is Send
+    assert send.request.method == "GET"
+    assert send.request.headers["accept"] == "*/*"
+    assert send.request.headers["accept-encoding"] == "identity"
+    read = step.answer(FILE_HEAD).command
+    assert type(read) is ReadInto
+    assert read.sink is sink
+    commit = step.answer(123).command
+    assert type(commit) is Commit
+    assert commit.sink is sink
+    assert sink.discarded == 0
+    assert step.answer(None).result == 123
+
+
+STEPS_OF_A_DOWNLOAD = {
+    "send": [],
+    "read": [FILE_HEAD],
+    "commit": [FILE_HEAD, 5],
+    "refusal": [NOT_FOUND],
+    "json": [JSON_HEAD],
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("where", STEPS_OF_A_DOWNLOAD)
+def test_the_sink_is_discarded_after_a_failure_at_any_step(where, failure):
+    sink = FakeSink()
+    step = a_download().answer(sink)
+    for answer in STEPS_OF_A_DOWNLOAD[where]:
+        step.answer(answer)
+    with pytest.raises(type(failure)) as caught:
+        step.fail(failure)
+    assert caught.value is failure
+    assert sink.discarded == 1
+
+
+@pytest.mark.parametrize("where", STEPS_OF_A_DOWNLOAD)
+def test_the_sink_is_discarded_when_the_flow_is_given_up(where):
+    sink = FakeSink()
+    step = a_download().answer(sink)
+    for answer in STEPS_OF_A_DOWNLOAD[where]:
+        step.answer(answer)
+    step.close()
+    assert sink.discarded == 1
+
+
+@pytest.mark.parametrize(
+    ("head", "content", "error"),
+    [
+        (NOT_FOUND, b'{"code": "E"}', NotFoundError),
+        (Head(status=304), b"", AgentRunClientError),
+        (Head(status=502, headers=Headers({"Content-Type": "text/html"})), b"<html>", BadGatewayError),
+        (JSON_HEAD, b'{"code": "ERR_FORBIDDEN", "requestId": "r"}', DecodeError),
+        (
+            Head(status=200, headers=Headers({"Content-Type": "Application/JSON; charset=utf-8"})),
+            b"{}",
+            DecodeError,
+        ),
+        (Head(status=200, headers=Headers({"Content-Type": "application/json ;x"})), b"{}", DecodeError),
+    ],
+)
+def test_a_refused_download_commits_nothing(head, content, error):
+    sink = FakeSink()
+    step = a_download().answer(sink).answer(head)
+    assert type(step.command) is ReadAll
+    with pytest.raises(error) as caught:
+        step.answer(content)
+    assert sink.discarded == 1
+    assert caught.value.status_code == head.status
+    if head is JSON_HEAD:
+        assert (caught.value.error_code, caught.value.request_id) == ("ERR_FORBIDDEN", "r")
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/jsonl", "application/json-seq", "application/json5", "text/plain", "video/x-matroska", ""],
+)
+def test_a_file_of_another_type_is_saved(content_type):
+    head = Head(status=200, headers=Headers({"Content-Type": content_type}))
+    assert type(a_download().answer(FakeSink()).answer(head).command) is ReadInto
+
+
+def test_a_sink_that_cannot_be_opened_ends_a_download_before_anything_is_sent():
+    with pytest.raises(FileError):
+        a_download().fail(FileError("a directory", may_be_processed=False))
+    a_download().close()
+
+
+# --- what holds for all flows
+
+
+def test_a_finally_yields_nothing():
+    checked = 0
+    for node in ast.walk(ast.parse(inspect.getsource(flows))):
+        if isinstance(node, ast.Try):
+            for statement in node.finalbody:
+                checked += 1
+                assert not [
+                    n for n in ast.walk(statement) if isinstance(n, (ast.Yield, ast.YieldFrom, ast.Await))
+                ]
+    assert checked >= 2
+
+
+def test_flows_yield_nothing_but_commands():
+    runs = [
+        (a_call(), [OK, b"{}"]),
+        (an_upload(), [FakeSource(), OK, b"{}"]),
+        (a_download(), [FakeSink(), FILE_HEAD, 1, None]),
+    ]
+    for step, answers in runs:
+        for answer in answers:
+            assert isinstance(step.command, commands.Command)
+            step.answer(answer)
+        assert step.done
+
+
+def test_every_command_is_typed_by_yield_from():
+    for command in (ReadAll(1), OpenSource("x"), OpenSink("x"), Commit(FakeSink()), ReadInto(FakeSink())):
+        asked = iter(command)
+        assert next(asked) is command
+        with pytest.raises(StopIteration) as stop:
+            asked.send("answer")
+        assert stop.value.value == "answer"
+
+
+def test_a_flow_does_nothing_before_it_is_started():
+    class NoClock:
+        def now(self) -> float:
+            raise AssertionError("asked for the time")
+
+        monotonic = now
+
+    at = endpoint()
+    request = at.request("GET", "x")
+    for flow in (
+        at.call(request, clock=NoClock()),
+        at.exchange(request, clock=NoClock()),
+        at.download(request, "/x", clock=NoClock()),
+        at.upload("x", "/x", filename="f", boundary="b", clock=NoClock()),
+    ):
+        flow.close()
