@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from agentrun_proto import AgentRunError
 
@@ -33,15 +34,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         code = _run(argv)
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:  # pyright: ignore[reportUnnecessaryComparison] - `>&-` makes it None
-                stream.flush()
     except KeyboardInterrupt:
-        return INTERRUPTED
+        code = INTERRUPTED
     except BrokenPipeError:
-        # What is still buffered must not fail again when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return CLOSED_PIPE
+        code = CLOSED_PIPE
+    return _flushed(code)
+
+
+def _flushed(code: int) -> int:
+    """Writes out what is buffered, so that nothing can fail when the interpreter ends; the exit code."""
+    streams: tuple[TextIO | None, ...] = (sys.stdout, sys.stderr)  # None where a shell closed it
+    for stream in filter(None, streams):
+        try:
+            stream.flush()
+        except OSError as error:
+            # It stays in the buffer: where it goes to now, it can be written.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            code = CLOSED_PIPE if isinstance(error, BrokenPipeError) else code or MISUSE
     return code
 
 

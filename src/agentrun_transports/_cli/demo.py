@@ -30,7 +30,7 @@ _CHUNK = 1 << 20
 _NAME = "first"
 _PATCH = {"description": "changed by the demo", "labels": {"step": "patch"}}
 _REMOTE = "demo/20MB.bin"
-_MISSING = "resources/no-such-resource"
+_MISSING = "resources/missing"
 _TIMEOUT = 60.0  # seconds; far above what a step takes, so that a demo always ends
 
 
@@ -106,7 +106,7 @@ def _read(scene: Scene) -> str:
 
 
 def _missing(scene: Scene) -> str:
-    return _refused(lambda: scene.api.get(_MISSING), NotFoundError, "GET no-such-resource")
+    return _refused(lambda: scene.api.get(_MISSING), NotFoundError, "GET resources/missing")
 
 
 def _forged(scene: Scene) -> str:
@@ -125,7 +125,8 @@ def _refused(ask: Callable[[], Any], kind: type[StatusError], what: str) -> str:
     except kind as error:
         if not error.error_code or not error.request_id:
             raise Unexpected(f"the refusal should carry a code and a request id: {error}") from error
-        return f"{what}\n-> {error.status_code} {error.error_code}, {error.request_id}\n   {error.message.partition('. ')[0]}"
+        said = error.message.partition(". ")[0]
+        return f"{what}\n-> {error.status_code} {error.error_code}: {said}\n   request id {error.request_id}"
     raise Unexpected(f"{what} should be refused, and was answered with {answer!r}")
 
 
@@ -143,7 +144,7 @@ def _upload(scene: Scene) -> str:
     took = perf_counter() - begin
     _expect("the size that arrived", data["size"], _SIZE)
     _expect("the hash of what arrived", data["sha256"], scene.digest)
-    return f"POST 20 MB as {_REMOTE}, {_speed(took)}"
+    return f"POST {_SIZE / 1e6:.0f} MB as {_REMOTE}, {_speed(took)}"
 
 
 def _download(scene: Scene) -> str:

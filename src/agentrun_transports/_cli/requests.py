@@ -48,7 +48,7 @@ def header_field(text: str) -> tuple[str, str]:
         Headers([(name, value)])
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-    return name, value
+    return name, value.strip()
 
 
 def merged_query(pairs: list[tuple[str, str]]) -> Query:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
@@ -72,9 +73,21 @@ class Screen:
 
     def failure(self, failure: Failure) -> None:
         """An error, to stderr."""
-        self._err.write_line([("error: ", "bold red"), (failure.message, "")])
-        for line in _aligned([[(f"  {name}", "dim"), (told, "")] for name, told in failure.facts]):
-            self._err.write_line(line)
+        self._tell("error: ", "bold red", failure.message)
+        width = max((len(name) for name, _ in failure.facts), default=0)
+        for name, told in failure.facts:
+            self._tell(f"  {name.ljust(width)}  ", "dim", told)
+
+    def _tell(self, name: str, style: str, told: str) -> None:
+        """A name and what is told under it, on a terminal wrapped between words beside the name."""
+        console = self._err.console
+        lines = [told]
+        if console is not None:
+            room = max(console.width - len(name), 20)
+            lines = wrap(told, room, break_long_words=False, break_on_hyphens=False) or [told]
+        self._err.write_line([(name, style), (lines[0], "")])
+        for line in lines[1:]:
+            self._err.write_line([(" " * len(name) + line, "")])
 
     @contextmanager
     def transfer(self, label: str) -> Generator[Meter, None, None]:
