@@ -100,7 +100,7 @@ class Response:
         return self
 
     def _nonsense(self, message: str) -> DecodeError:
-        return _nonsense(self.head, self.content, message)
+        return nonsense(self.head, self.content, message)
 
 
 def decode(head: Head, content: bytes) -> dict[str, Any]:
@@ -124,13 +124,12 @@ def decode(head: Head, content: bytes) -> dict[str, Any]:
     try:
         value = parse_json(content)
     except ValueError as error:
-        raise _nonsense(head, content, f"the answer is no JSON: {error}") from None
+        raise nonsense(head, content, f"the answer is no JSON: {error}") from None
     if type(value) is not dict:
-        nonsense = _nonsense(
-            head, content, f"the answer is a JSON {_kind(value)} where an object was promised"
-        )
-        nonsense.value = value
-        raise nonsense
+        message = f"the answer is a JSON {_kind(value)} where an object was promised"
+        refused = nonsense(head, content, message)
+        refused.value = value
+        raise refused
     return cast("dict[str, Any]", value)
 
 
@@ -188,11 +187,13 @@ def refusal(head: Head, content: bytes) -> AgentRunClientError:
     )
 
 
-def _nonsense(head: Head, content: bytes, message: str) -> DecodeError:
-    value = _json_or_text(content)
+def nonsense(head: Head, content: bytes, message: str) -> DecodeError:
+    """The error for an answer of success that is not what was promised."""
+    value = _json_or_text(content) if content else None
     return DecodeError(
         message,
         status_code=head.status,
+        error_code=_member(value, "code"),
         request_id=find_request_id(head.headers, value),
         response_body=value,
         response_headers=head.headers,
@@ -207,15 +208,6 @@ def is_json(content_type: str) -> bool:
     """
     media_type = content_type.partition(";")[0].strip().lower()
     return media_type == "application/json" or media_type.endswith("+json")
-
-
-def unexpected_json(head: Head, content: bytes) -> DecodeError:
-    """The error for a JSON answer where a file was asked for."""
-    error = _nonsense(
-        head, content, "the service answered with JSON where a file was asked for; nothing was saved"
-    )
-    error.error_code = _member(error.response_body, "code")
-    return error
 
 
 def retry_after(headers: Headers) -> float | None:
@@ -276,12 +268,7 @@ def take_off_coding(head: Head, content: bytes, limit: int = MAX_BODY) -> bytes:
         message = f"the answer is larger than {limit} bytes once its {coding} coding is taken off"
     else:
         message = f"the answer has a content coding that was not asked for: {coding[:_SHOWN]}"
-    raise DecodeError(
-        message,
-        status_code=head.status,
-        request_id=find_request_id(head.headers, None),
-        response_headers=head.headers,
-    )
+    raise nonsense(head, b"", message)
 
 
 def _inflate(data: bytes, window_bits: int, limit: int) -> bytes:

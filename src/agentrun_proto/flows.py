@@ -12,7 +12,7 @@ from typing import Any
 
 from .commands import Clock, Commit, Flow, OpenSink, OpenSource, ReadAll, ReadInto, Send
 from .config import Timeout
-from .decoding import MAX_BODY, Response, decode, is_json, refusal, take_off_coding, unexpected_json
+from .decoding import MAX_BODY, Response, decode, is_json, nonsense, refusal, take_off_coding
 from .errors import DecodeError
 from .messages import Head, Request, Source
 
@@ -43,15 +43,13 @@ class Context:
 def exchange(context: Context, request: Request) -> Flow[Response]:
     """Sends a request and returns the whole answer, whatever its status."""
     head: Head = yield context.attempt(request, context.deadline())
-    content: bytes = yield ReadAll(MAX_BODY)
-    return Response(head=head, content=_plain(head, content))
+    return Response(head=head, content=(yield from _content(head)))
 
 
 def call(context: Context, request: Request) -> Flow[dict[str, Any]]:
     """Sends a request and returns the JSON object of the answer; see `decode` for the errors."""
     head: Head = yield context.attempt(request, context.deadline())
-    content: bytes = yield ReadAll(MAX_BODY)
-    return decode(head, _plain(head, content))
+    return decode(head, (yield from _content(head)))
 
 
 def upload(context: Context, path: str, build: Callable[[Source], Request]) -> Flow[dict[str, Any]]:
@@ -64,17 +62,23 @@ def upload(context: Context, path: str, build: Callable[[Source], Request]) -> F
 
 
 def download(context: Context, path: str, request: Request) -> Flow[int]:
-    """Saves the answer at a local path, whole or not at all; returns its size in bytes.
+    """Saves the answer at a local path, whole or not at all, as it is stored; returns its size in bytes.
 
-    A status of 300 or more, and JSON where a file was asked for, are errors; the old file then stays.
+    A refusal, JSON, and a part of a file that was asked for whole are errors; the old file then stays.
     """
     sink = yield from OpenSink(path)
     try:
         head = yield from context.attempt(request, context.deadline())
         if not 200 <= head.status < 300:
-            raise refusal(head, _plain(head, (yield from ReadAll(MAX_BODY))))
+            raise refusal(head, (yield from _content(head)))
         if is_json(head.headers.get("content-type", "")):
-            raise unexpected_json(head, _plain(head, (yield from ReadAll(MAX_BODY))))
+            raise nonsense(
+                head, (yield from _content(head)), "the service answered with JSON, which is no file"
+            )
+        if head.status != (206 if "range" in request.headers else 200):
+            raise nonsense(
+                head, b"", f"the service answered with status {head.status}, not with the whole file"
+            )
         size = yield from ReadInto(sink)
         yield from Commit(sink)
         return size
@@ -82,11 +86,12 @@ def download(context: Context, path: str, request: Request) -> Flow[int]:
         sink.discard()
 
 
-def _plain(head: Head, content: bytes) -> bytes:
-    """The content without its coding; a refusal stays one even where its coding is damaged."""
+def _content(head: Head) -> Flow[bytes]:
+    """The content without its coding. A refusal stays one even where its content is of no use."""
     try:
+        content: bytes = yield ReadAll(MAX_BODY)
         return take_off_coding(head, content)
-    except DecodeError:
+    except DecodeError as error:
         if 200 <= head.status < 300:
-            raise
+            raise nonsense(head, b"", error.message) from error
         return b""

@@ -17,7 +17,7 @@ from .urls import Origin
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _TARGET = re.compile(r"/[!\"$-~]*")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_FIELD_LINE = re.compile(r"([^:\r\n]+):[ \t]*([^\r\n]*?)[ \t]*\r\n")
+_FIELD_LINE = re.compile(r"([^:\r\n]+):([^\r\n]*)\r\n")
 
 # Fields that carry a credential: sent, never shown.
 SECRET_FIELDS = frozenset(
@@ -85,7 +85,8 @@ class Headers(Mapping[str, str]):
     def fields(self) -> tuple[tuple[str, str], ...]:
         """The field lines as ``(name, value)``, in order, repeated names included."""
         if self._fields is None:
-            self._fields = tuple(_FIELD_LINE.findall(self._block or ""))
+            lines = _FIELD_LINE.findall(self._block or "")
+            self._fields = tuple([(name, value.strip(" \t")) for name, value in lines])
         return self._fields
 
     @property

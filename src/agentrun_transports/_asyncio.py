@@ -50,6 +50,7 @@ class AsyncioLink(asyncio.BufferedProtocol):
         "_full",
         "_loop",
         "_paused",
+        "_secure",
         "_timer",
         "_transport",
         "_unread",
@@ -75,6 +76,7 @@ class AsyncioLink(asyncio.BufferedProtocol):
         self._failure: Exception | None = None
         self._full = False  # the buffer is, and reading was paused
         self._paused = False  # the transport wants no more to write
+        self._secure = origin.scheme == "https"
 
     # What the loop calls
 
@@ -98,6 +100,8 @@ class AsyncioLink(asyncio.BufferedProtocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._secure and not self._ended and exc is None:
+            exc = ConnectionResetError("the connection ended without TLS saying so")
         self._ended = True
         self._failure = exc
         if self._timer is not None:
@@ -167,19 +171,21 @@ class AsyncioLink(asyncio.BufferedProtocol):
         count, self._unread = self._unread, 0
         return count
 
-    async def write(self, data: bytes | memoryview, deadline: float) -> None:
-        """Hands bytes to the transport, and waits while it has more than it wants."""
+    async def write(self, data: bytes | memoryview, deadline: float, *, watch: bool) -> int:
+        """Hands bytes to the transport once it has room; with `watch`, whatever arrives ends the wait."""
+        while self._paused and not self._ended:
+            if watch and self._unread:
+                return 0
+            await self._wait(deadline)
         if self._transport is None or self._ended or self._transport.is_closing():
             raise ConnectionResetError("the connection is closed")
         self._transport.write(data)
-        while self._paused and not self._ended:
-            await self._wait(deadline)
+        return len(data)
 
-    def take_in(self) -> bool:
-        """Whether something has arrived; the loop has put it into the wire already."""
-        stirred = self._unread > 0 or self._ended
-        self._unread = 0
-        return stirred
+    def take_in(self) -> int | None:
+        """How many bytes have arrived, which the loop has put into the wire; 0 at the end, None if none."""
+        count, self._unread = self._unread, 0
+        return count if count or self._ended else None
 
 
 class AsyncioNetwork:
@@ -226,8 +232,9 @@ class AsyncioNetwork:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(close)
 
-    def _write(self, command: Write) -> Awaitable[None]:
-        return cast("AsyncioLink", command.link).write(command.data, command.deadline)
+    def _write(self, command: Write) -> Awaitable[int]:
+        link = cast("AsyncioLink", command.link)
+        return link.write(command.data, command.deadline, watch=command.watch)
 
     def _read(self, command: Read) -> Awaitable[int]:
         return cast("AsyncioLink", command.link).read(command.deadline)

@@ -21,7 +21,7 @@ from agentrun_proto import AgentRunClientError, AuthHook, Config, DataEndpoint, 
 from ._exchange import Connect, Exchange, Link, Operation, Read, Run, Steps, Wait, Write
 from ._faces import SyncFace
 from ._pool import Limits, Pool
-from ._readiness import readiness
+from ._readiness import Readiness
 from ._tls import TLS, tls_context
 from ._wire import Wire
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+_FOREVER = 1e8  # seconds, about three years: beyond it, a socket's timeout is none
 _SLACK = 0.02  # seconds by which a socket's timeout may be late without being set anew; the promise is 50 ms
 
 
@@ -43,7 +44,7 @@ class SystemClock:
 class BlockingLink:
     """A connected socket."""
 
-    __slots__ = ("_has_input", "_sock", "_timeout", "_tls", "idle_since", "origin", "used", "wire")
+    __slots__ = ("_ready", "_sock", "_timeout", "_tls", "idle_since", "origin", "used", "wire")
 
     def __init__(self, sock: socket.socket, origin: Origin, *, tls: bool) -> None:
         self.origin = origin
@@ -53,7 +54,7 @@ class BlockingLink:
         self._sock = sock
         self._tls = tls
         self._timeout: float | None = None
-        self._has_input = readiness(sock.fileno())
+        self._ready = Readiness(sock.fileno())
 
     def abort(self) -> None:
         """Closes it at once."""
@@ -66,12 +67,15 @@ class BlockingLink:
             raise TimeoutError
         armed = inf if self._timeout is None else self._timeout
         if not left <= armed <= left + _SLACK:
-            self._timeout = None if left == inf else left
+            self._timeout = left if left < _FOREVER else None
             self._sock.settimeout(self._timeout)
 
-    def write(self, data: bytes | memoryview) -> None:
-        """Sends all of it."""
-        self._sock.sendall(data)
+    def write(self, data: bytes | memoryview, deadline: float, *, watch: bool) -> int:
+        """Sends some of it; with `watch`, whatever arrives ends the wait for room."""
+        if watch and not self._ready.until_writable(deadline):
+            return 0
+        self.arm(deadline)
+        return self._sock.send(data)
 
     def read(self) -> int:
         """Receives into the wire."""
@@ -79,18 +83,17 @@ class BlockingLink:
         self.wire.received(count)
         return count
 
-    def take_in(self) -> bool:
-        """Takes into the wire what has arrived, without waiting; whether anything has, the end included."""
-        if not self._has_input() and not (self._tls and cast("ssl.SSLSocket", self._sock).pending()):
-            return False
+    def take_in(self) -> int | None:
+        """Takes into the wire what has arrived, without waiting; 0 at the end, None if nothing has."""
+        if not self._ready.readable() and not (self._tls and cast("ssl.SSLSocket", self._sock).pending()):
+            return None
         self._timeout = 0.0
         self._sock.settimeout(0.0)
         try:
-            self.read()
+            return self.read()
         except OSError as error:
             # Under TLS, what is readable may be the peer's session tickets: no bytes for us.
-            return not (self._tls and getattr(error, "errno", None) == _want_read())
-        return True
+            return None if self._tls and error.errno == _want_read() else 0
 
 
 def _want_read() -> int:
@@ -149,7 +152,10 @@ class BlockingNetwork:
 
         context = tls_context(self._tls)
         wrapped = context.wrap_socket(
-            sock, server_hostname=origin.host.strip("[]"), do_handshake_on_connect=False
+            sock,
+            server_hostname=origin.host.strip("[]"),
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=False,  # a body that ends with the connection must be seen to end
         )
         try:
             wrapped.settimeout(_left(deadline))
@@ -162,10 +168,9 @@ class BlockingNetwork:
             raise
         return wrapped
 
-    def _write(self, command: Write) -> None:
+    def _write(self, command: Write) -> int:
         link = cast("BlockingLink", command.link)
-        link.arm(command.deadline)
-        link.write(command.data)
+        return link.write(command.data, command.deadline, watch=command.watch)
 
     def _read(self, command: Read) -> int:
         link = cast("BlockingLink", command.link)
@@ -189,7 +194,7 @@ def _left(deadline: float) -> float | None:
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError
-    return None if left == inf else min(left, threading.TIMEOUT_MAX)
+    return left if left < _FOREVER else None
 
 
 _Address = tuple[int, Any]
@@ -200,7 +205,7 @@ def _resolve(host: str, port: int, deadline: float) -> list[_Address]:
     """The addresses of a host, the families in turn, so that a broken one costs one attempt (RFC 8305, 4)."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except OSError:
+    except (OSError, UnicodeError):
         found = _resolve_name(host, port, deadline)
     first: list[_Address] = [(entry[0], entry[4]) for entry in found if entry[0] == found[0][0]]
     others: list[_Address] = [(entry[0], entry[4]) for entry in found if entry[0] != found[0][0]]
@@ -266,9 +271,21 @@ class BlockingSession:
     def __init__(self, tls: TLS | None, limits: Limits | None, unix_socket: str | None) -> None:
         self.clock = SystemClock()
         self._network = BlockingNetwork(tls or TLS(), unix_socket)
-        self.pool: Pool[Link] = Pool(limits or Limits(), time.monotonic)
-        _pools.add(self.pool)
+        self._limits = limits or Limits()
+        self._start()
+        _sessions.add(self)
+
+    def _start(self) -> None:
+        self.pool: Pool[Link] = Pool(self._limits, time.monotonic)
         self._finalizer = weakref.finalize(self, self.pool.close)
+
+    def after_fork(self) -> None:
+        """In the child: lets go of what is the parent's; closing a copied descriptor ends no connection."""
+        inherited = self.pool.idle_unlocked()
+        self._finalizer.detach()
+        self._start()
+        for link in inherited:
+            link.abort()
 
     def run(self, operation: Operation[Result]) -> Result:
         """Performs an operation's flow and returns its result."""
@@ -279,14 +296,12 @@ class BlockingSession:
         self.pool.close()
 
 
-_pools: weakref.WeakSet[Pool[Link]] = weakref.WeakSet()
+_sessions: weakref.WeakSet[BlockingSession] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """In the child: lets go of what is the parent's; closing a copied descriptor ends no connection."""
-    for pool in _pools:
-        for link in pool.reset():
-            link.abort()
+    for session in list(_sessions):
+        session.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

@@ -66,8 +66,8 @@ class Link(Pooled, Protocol):
     used: bool
     """Whether it has served a request before."""
 
-    def take_in(self) -> bool:
-        """Takes into the wire what has arrived, without waiting; whether anything has, the end included."""
+    def take_in(self) -> int | None:
+        """Takes into the wire what has arrived, without waiting: its size; 0 at the end, None if none."""
         ...
 
 
@@ -81,15 +81,19 @@ class Connect(Command[Link]):
         self.deadline = deadline
 
 
-class Write(Command[None]):
-    """Send all of these bytes. Raises OSError."""
+class Write(Command[int]):
+    """Send some of these bytes, at least one; answer with how many. Raises OSError.
 
-    __slots__ = ("data", "deadline", "link")
+    With `watch`, something that arrives ends the wait for room too; the answer may then be 0.
+    """
 
-    def __init__(self, link: Link, data: bytes | memoryview, deadline: float) -> None:
+    __slots__ = ("data", "deadline", "link", "watch")
+
+    def __init__(self, link: Link, data: bytes | memoryview, deadline: float, watch: bool) -> None:
         self.link = link
         self.data = data
         self.deadline = deadline
+        self.watch = watch
 
 
 class Read(Command[int]):
@@ -210,7 +214,7 @@ class Exchange:
         else:
             link = found
         self._origin, self._link = origin, link
-        if link is not None and not link.take_in() and link.wire.reusable:
+        if link is not None and link.take_in() is None and link.wire.reusable:
             return link
         if link is not None:
             self._link = None
@@ -272,23 +276,17 @@ class Exchange:
             sent = 0
             size = len(segment) if isinstance(segment, bytes) else segment.length
             while sent < size:
-                if link.take_in() and (head := link.wire.read_head()) is not None:
-                    link.wire.spoil()
-                    return head
                 piece = yield from self._piece(segment, sent, min(CHUNK, size - sent))
-                try:
-                    yield from self._write(link, piece)
-                except _Vanished:
-                    # The peer may have refused the body and closed: what it said before that is the answer.
-                    head = yield from self._await_head(link)
+                head = yield from self._write_watching(link, piece)
+                if head is not None:
                     link.wire.spoil()
                     return head
                 sent += len(piece)
         return (yield from self._await_head(link))
 
-    def _piece(self, segment: bytes | Source, sent: int, size: int) -> Steps[bytes | memoryview]:
+    def _piece(self, segment: bytes | Source, sent: int, size: int) -> Steps[bytes]:
         if isinstance(segment, bytes):
-            return memoryview(segment)[sent : sent + size]
+            return segment[sent : sent + size]
         piece: bytes = yield from self._file(partial(segment.read, size))
         if not piece:
             raise BodyError(
@@ -296,13 +294,48 @@ class Exchange:
             )
         return piece
 
-    def _write(self, link: Link, data: bytes | memoryview) -> Steps[None]:
-        try:
-            yield Write(link, data, self._until(self._command.timeout.write))
-        except TimeoutError as error:
-            raise WriteTimeout("the request could not be sent in time") from error
-        except OSError as error:
-            raise _Vanished from error
+    def _write_watching(self, link: Link, piece: bytes) -> Steps[Head | None]:
+        """Sends a piece of a long body; returns the head of an answer that comes meanwhile.
+
+        Most often, that is why the service will not have the body. It may close the connection with the rest
+        unread: then the answer is what it said before that.
+        """
+        rest = memoryview(piece)
+        while rest:
+            if (head := self._early_head(link)) is not None:
+                return head
+            try:
+                count: int = yield Write(link, rest, self._until(self._command.timeout.write), True)
+            except TimeoutError as error:
+                raise WriteTimeout("the request could not be sent in time") from error
+            except OSError as error:
+                try:
+                    return (yield from self._await_head(link))
+                except _Vanished:
+                    raise _Vanished from error
+            rest = rest[count:]
+        return None
+
+    def _early_head(self, link: Link) -> Head | None:
+        arrived = link.take_in()
+        if arrived == 0:
+            if not link.wire.started:
+                raise _Vanished
+            link.wire.end_of_stream()
+        return None if arrived is None else link.wire.read_head()
+
+    def _write(self, link: Link, data: bytes) -> Steps[None]:
+        rest: bytes | memoryview = data
+        while True:
+            try:
+                count: int = yield Write(link, rest, self._until(self._command.timeout.write), False)
+            except TimeoutError as error:
+                raise WriteTimeout("the request could not be sent in time") from error
+            except OSError as error:
+                raise _Vanished from error
+            if count == len(rest):
+                return
+            rest = memoryview(rest)[count:]
 
     def _read(self, link: Link) -> Steps[None]:
         wire = link.wire
@@ -364,7 +397,7 @@ class Exchange:
     def _open(self, function: Callable[[], Answer], undo: Callable[[Answer], None]) -> Steps[Answer]:
         try:
             return (yield from Run(function, undo))
-        except (OSError, ValueError) as error:  # ValueError: a path with NUL in it
+        except OSError as error:
             raise _file_error(error, may_be_processed=False) from error
 
     def _open_source(self, command: OpenSource) -> Steps[FileSource]:
@@ -377,10 +410,9 @@ class Exchange:
         return self._file(cast("FileSink", command.sink).commit)
 
 
-def _file_error(error: OSError | ValueError, *, may_be_processed: bool = True) -> FileError:
-    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    name = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-    return FileError(f"{name}{told}", may_be_processed=may_be_processed)
+def _file_error(error: OSError, *, may_be_processed: bool = True) -> FileError:
+    name = f"{error.filename}: " if error.filename else ""
+    return FileError(f"{name}{error.strerror or error}", may_be_processed=may_be_processed)
 
 
 _PERFORM: dict[type[Command[Any]], Callable[..., Steps[Any]]] = {

@@ -20,6 +20,7 @@ class FileSource:
     __slots__ = ("_file", "length")
 
     def __init__(self, path: str) -> None:
+        _refuse_nul(path)
         # A pipe must not hold us up before it is found to be one.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
         status = os.fstat(descriptor)
@@ -43,6 +44,11 @@ class FileSource:
         self._file.close()
 
 
+def _refuse_nul(path: str) -> None:
+    if "\0" in path:
+        raise OSError(None, "a path cannot hold NUL", path)
+
+
 class FileSink:
     """A file in the making, beside its target and under another name until it is committed.
 
@@ -55,9 +61,12 @@ class FileSink:
     __slots__ = ("_file", "_target", "_temporary", "size")
 
     def __init__(self, path: str) -> None:
+        _refuse_nul(path)
         self._target = os.path.realpath(path)
         if os.path.isdir(self._target) or path.endswith(("/", os.sep)):
-            raise IsADirectoryError(None, "is a directory", path)
+            raise OSError(None, "is a directory", path)
+        if os.path.exists(self._target) and not os.path.isfile(self._target):
+            raise OSError(None, "is no regular file", path)  # a pipe or a device must not be replaced
         folder, name = os.path.split(self._target)
         # A long name must still leave room for what is added to it (255 bytes on common file systems).
         self._temporary = os.path.join(folder, f".{name[:48]}.{os.urandom(8).hex()}.part")

@@ -111,15 +111,6 @@ class Pool(Generic[Connection]):
         self._limits = limits
         self._now = now
         self._next_number = count().__next__
-        self._start_empty()
-
-    def reset(self) -> list[Connection]:
-        """Forgets everything and returns what was idle: for a forked child, whose parent goes on using it."""
-        inherited = list(self._idle)
-        self._start_empty()
-        return inherited
-
-    def _start_empty(self) -> None:
         self._lock = threading.Lock()
         self._open = 0
         self._closed = False
@@ -140,6 +131,10 @@ class Pool(Generic[Connection]):
         """The idle connections, the one that has been idle longest first."""
         with self._lock:
             return list(self._idle)
+
+    def idle_unlocked(self) -> list[Connection]:
+        """The same in a forked child, where whoever held the lock does not exist."""
+        return list(self._idle)
 
     @property
     def waiting(self) -> int:
@@ -171,19 +166,13 @@ class Pool(Generic[Connection]):
     def checkin(self, connection: Connection) -> None:
         """Gives back a place with its connection, which is fit for another request."""
         with self._lock:
-            lane = self._lanes.get(connection.origin)
-            if lane is None:  # the pool was reset meanwhile
-                connection.abort()
-                return
-            self._hand_over(lane, connection)
+            self._hand_over(self._lanes[connection.origin], connection)
 
     def forfeit(self, origin: Origin) -> None:
         """Gives back a place whose connection is closed, or was never made."""
         with self._lock:
-            lane = self._lanes.get(origin)
-            if lane is not None:
-                self._vacate(lane)
-                self._serve_next()
+            self._vacate(self._lanes[origin])
+            self._serve_next()
 
     def cancel(self, ticket: Ticket[Connection]) -> None:
         """Gives up a ticket: the place in the queue, or what was handed over in the meantime."""
@@ -219,7 +208,7 @@ class Pool(Generic[Connection]):
         self._forget_if_empty(lane)
 
     def _forget_if_empty(self, lane: _Lane[Connection]) -> None:
-        if not lane.open and not lane.waiting and self._lanes.get(lane.origin) is lane:
+        if not lane.open and not lane.waiting:
             del self._lanes[lane.origin]
 
     def _enqueue(self, lane: _Lane[Connection]) -> None:

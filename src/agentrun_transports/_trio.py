@@ -5,7 +5,7 @@ Rules of this file: a deadline is a bare `CancelScope`; closing is a plain call 
 
 from __future__ import annotations
 
-import os
+import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ from agentrun_proto import AgentRunClientError, AuthHook, Config, DataEndpoint, 
 from ._exchange import Connect, NetworkCommand, Read, Run, Steps, Wait, Write
 from ._faces import NativeFace
 from ._pool import Limits
-from ._readiness import readiness
+from ._readiness import Readiness
 from ._sessions import LoopNetwork
 from ._tls import TLS, tls_context
 from ._wire import BUFFER_SIZE, Wire
@@ -36,7 +36,7 @@ class TrioClock:
 class TrioLink:
     """A connection: a socket, and over it a TLS stream where there is one."""
 
-    __slots__ = ("_has_input", "_secure", "_socket", "idle_since", "origin", "used", "wire")
+    __slots__ = ("_ready", "_secure", "_socket", "idle_since", "origin", "used", "wire")
 
     def __init__(
         self, sock: trio.socket.SocketType, secure: trio.SSLStream[trio.SocketStream] | None, origin: Origin
@@ -47,7 +47,7 @@ class TrioLink:
         self.idle_since = 0.0
         self._socket = sock
         self._secure = secure
-        self._has_input = readiness(sock.fileno())
+        self._ready = Readiness(sock.fileno())
 
     def abort(self) -> None:
         """Closes it at once."""
@@ -64,28 +64,48 @@ class TrioLink:
         wire.feed(bytes(data))
         return len(data)
 
-    async def write(self, data: bytes | memoryview) -> None:
-        """Sends all of it."""
+    async def write(self, data: bytes | memoryview, *, watch: bool) -> int:
+        """Sends some of it; with `watch`, whatever arrives ends the wait for room."""
         if self._secure is not None:
             await self._secure.send_all(data)
-            return
-        sent = await self._socket.send(data)
-        while sent < len(data):
-            sent += await self._socket.send(memoryview(data)[sent:])
+            return len(data)
+        if watch and not await self._until_writable():
+            return 0
+        return await self._socket.send(data)
 
-    def take_in(self) -> bool:
-        """Takes into the wire what has arrived, without waiting; whether anything has, the end included.
+    async def _until_writable(self) -> bool:
+        """Waits for room to write, or for something to read; whether there is room."""
+        if self._ready.writable():
+            return True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._wait_and_cancel, trio.lowlevel.wait_readable, nursery.cancel_scope)
+            nursery.start_soon(self._wait_and_cancel, trio.lowlevel.wait_writable, nursery.cancel_scope)
+        return self._ready.writable()
 
-        Under TLS it cannot be taken in without waiting: that something has arrived is all that is told.
+    async def _wait_and_cancel(self, wait: Callable[[int], Awaitable[None]], other: trio.CancelScope) -> None:
+        await wait(self._socket.fileno())
+        other.cancel()
+
+    def take_in(self) -> int | None:
+        """Takes into the wire what has arrived, without waiting: how many bytes, 0 for the end, None if none.
+
+        trio's TLS cannot be read without waiting. Between requests, anything that has arrived then counts as
+        the end; amid one, it is left for the next read.
         """
-        if not self._has_input():
-            return False
-        if self._secure is None and hasattr(os, "readv"):
-            try:
-                self.wire.received(os.readv(self._socket.fileno(), [self.wire.get_buffer()]))
-            except OSError:
-                pass  # a reset shows again where the connection is used
-        return True
+        if not self._ready.readable():
+            return None
+        if self._secure is not None:
+            return 0 if self.wire.done else None
+        # The descriptor is lent to a plain socket for one call; it does not block, and there is something.
+        plain = socket.socket(fileno=self._socket.fileno())
+        try:
+            count = plain.recv_into(self.wire.get_buffer())
+        except OSError:
+            return 0
+        finally:
+            plain.detach()
+        self.wire.received(count)
+        return count
 
 
 class TrioNetwork:
@@ -144,8 +164,8 @@ class TrioNetwork:
             return False
         return True
 
-    def _write(self, command: Write) -> Awaitable[None]:
-        return cast("TrioLink", command.link).write(command.data)
+    def _write(self, command: Write) -> Awaitable[int]:
+        return cast("TrioLink", command.link).write(command.data, watch=command.watch)
 
     def _read(self, command: Read) -> Awaitable[int]:
         return cast("TrioLink", command.link).read()
@@ -162,7 +182,7 @@ class TrioNetwork:
                 raise OSError(f"the name {host!r} is unknown: {error}") from error
         if origin.scheme != "https":
             return TrioLink(stream.socket, None, origin)
-        secure = trio.SSLStream(stream, tls_context(self._tls), server_hostname=host, https_compatible=True)
+        secure = trio.SSLStream(stream, tls_context(self._tls), server_hostname=host, https_compatible=False)
         try:
             await secure.do_handshake()
         except trio.BrokenResourceError as error:

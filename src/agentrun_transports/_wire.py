@@ -105,6 +105,7 @@ class Wire:
         "_rest",
         "_scanned",
         "_start",
+        "_taken",
         "_view",
         "_whole",
         "started",
@@ -131,6 +132,7 @@ class Wire:
         self._h11: h11.Connection | None = None
         self._direct = None
         self._filled = 0
+        self._taken = 0
         self._pieces: list[bytes] = []
         self._rest = b""
         self._start = self._end = 0
@@ -146,8 +148,9 @@ class Wire:
         return self._view[self._end :]
 
     def received(self, count: int) -> None:
-        """That many bytes were put into the buffer."""
-        self.started = True
+        """That many bytes were put into the buffer; 0 changes nothing."""
+        if count:
+            self.started = True
         if self._direct is not None:
             self._filled += count
         else:
@@ -196,7 +199,7 @@ class Wire:
     def done(self) -> bool:
         """Whether the answer is complete, and all of it was taken."""
         left_over = self._framing is _Framing.CLOSE and self._start < self._end
-        return self._done and not self._rest and not left_over
+        return self._done and not (self._filled or self._rest or left_over)
 
     def spoil(self) -> None:
         """The connection is not to be used again: our side was not done when the answer came."""
@@ -387,8 +390,8 @@ class Wire:
         if self._framing is _Framing.LENGTH:
             return self._read_counted(limit)
         while piece := self._next_piece():
-            self._filled += len(piece)
-            if self._filled > limit:
+            self._taken += len(piece)
+            if self._taken > limit:
                 raise _too_large(limit)
             self._pieces.append(piece)
         return b"".join(self._pieces) if self._done else None

@@ -26,9 +26,9 @@ from ._tls import TLS
 
 Result = TypeVar("Result")
 
-# The method and the content of the request that an override of `auth` is asked about: an override with the
+# The config and the method of the request that an override of `auth` is asked about: an override with the
 # documented three or four parameters cannot pass them on to `super().auth()`.
-_asked: ContextVar[tuple[str, bytes | None]] = ContextVar("agentrun_auth_request", default=("GET", None))
+_asked: ContextVar[tuple[Config | None, str]] = ContextVar("agentrun_auth_request", default=(None, "GET"))
 
 
 class ResourceType(Enum):
@@ -141,11 +141,12 @@ class DataAPI(SyncFace, AsyncFace):
         Raises:
             ValueError: the URL is of another origin than the endpoint, to which the credential belongs.
         """
-        url, fields = self._endpoint.overlaid(config).authorise_url(
+        asked_config, asked_method = _asked.get()
+        url, fields = self._endpoint.overlaid(config or asked_config).authorise_url(
             url or self._endpoint.base_url,
             headers,
             query,
-            method=method or _asked.get()[0],
+            method=method or asked_method,
             now=self._session.clock.now(),
         )
         return url, fields, None
@@ -161,7 +162,7 @@ class DataAPI(SyncFace, AsyncFace):
     ) -> tuple[str, Mapping[str, str], Mapping[str, Any] | None]:
         """Calls an override of `auth` with as many parameters as it takes."""
         further: tuple[Any, ...] = (config, method, body)
-        asked = _asked.set((method, body))
+        asked = _asked.set((config, method))
         try:
             return self.auth(url, headers, query, *further[: self._auth_takes])
         finally:

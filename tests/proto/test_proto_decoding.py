@@ -31,10 +31,10 @@ from agentrun_proto.decoding import (
     find_request_id,
     http_date,
     parse_json,
+    nonsense,
     refusal,
     retry_after,
     take_off_coding,
-    unexpected_json,
 )
 from proto_strategies import PROPERTY, any_text
 
@@ -335,10 +335,11 @@ def test_text_of_a_response():
     assert (response.status, response.headers["a"]) == (201, "b")
 
 
-def test_json_where_a_file_was_asked_for():
-    error = unexpected_json(head(200, x_request_id="r"), b'{"code": "ERR", "message": "m", "requestId": "b"}')
+def test_nonsense_tells_what_the_answer_tells():
+    content = b'{"code": "ERR", "message": "m", "requestId": "b"}'
+    error = nonsense(head(200, x_request_id="r"), content, "no file")
     assert (type(error), error.error_code, error.request_id) == (DecodeError, "ERR", "b")
-    assert "nothing was saved" in error.message
+    assert (error.message, error.status_code) == ("no file", 200)
 
 
 # --- content coding

@@ -47,7 +47,6 @@ FAILURES = [
     ReadTimeout("x"),
     IncompleteError("x"),
     BodyError("x"),
-    DecodeError("x"),
     FileError("x"),
     KeyboardInterrupt(),
     RuntimeError("x"),
@@ -380,6 +379,16 @@ def test_a_sink_that_cannot_be_opened_ends_a_download_before_anything_is_sent():
     with pytest.raises(FileError):
         a_download().fail(FileError("a directory", may_be_processed=False))
     a_download().close()
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_content_of_no_use_is_told_with_what_the_head_tells(status):
+    """Too large to be held, say: a refusal stays one, and success is a DecodeError with status and id."""
+    head = Head(status=status, headers=Headers({"x-request-id": "r"}))
+    step = a_call().answer(head)
+    with pytest.raises(DecodeError if status == 200 else NotFoundError) as raised:
+        step.fail(DecodeError("too large"))
+    assert (raised.value.status_code, raised.value.request_id) == (status, "r")
 
 
 # --- what holds for all flows
