@@ -163,7 +163,7 @@ def test_413_before_the_upload_is_finished(driver, large, end):
     """E showing 413, not a broken pipe, whether the peer closes, resets, or goes on reading."""
     with RawServer((BeforeBody(), Say(REFUSAL), *end)) as server, driver.client(server.config()) as client:
         with pytest.raises(AgentRunClientError) as caught:
-            client.upload("upload", large, "/tmp/x")
+            client.upload("upload", large, "/target")
         if not (isinstance(end[0], Reset) and isinstance(caught.value, IncompleteError)):
             # A reset may overtake the refusal on the wire; then it was never here to be shown.
             assert isinstance(caught.value, PayloadTooLargeError)
@@ -181,7 +181,7 @@ def test_413_from_a_peer_that_reads_no_further(driver, large, pause):
         driver.client(server.config(timeout=Timeout(write=1.0, total=20.0))) as client,
     ):
         with pytest.raises(PayloadTooLargeError):
-            client.upload("upload", large, "/tmp/x")
+            client.upload("upload", large, "/target")
         assert_next_call_is_right(client)
 
 
@@ -194,7 +194,7 @@ def test_413_from_a_peer_that_reads_no_further_when_there_is_no_deadline(driver,
     ):
         began = time.monotonic()
         with pytest.raises(PayloadTooLargeError):
-            client.upload("upload", large, "/tmp/x")
+            client.upload("upload", large, "/target")
         assert time.monotonic() - began < 5.0
 
 
@@ -215,7 +215,7 @@ def test_an_early_answer_keeps_the_connection_from_being_reused(driver, large):
         RawServer((BeforeBody(), Say(answer({"ok": 1})), Close())) as server,
         driver.client(server.config()) as client,
     ):
-        assert client.upload("upload", large, "/tmp/x") == {"ok": 1}
+        assert client.upload("upload", large, "/target") == {"ok": 1}
         assert client.open_connections() == 0
         assert_next_call_is_right(client)
         assert server.connections == 2
@@ -227,7 +227,7 @@ def test_an_interim_answer_amid_an_upload_is_passed_over(driver, large):
         driver.client(server.config()) as client,
         pytest.raises(PayloadTooLargeError),
     ):
-        client.upload("upload", large, "/tmp/x")
+        client.upload("upload", large, "/target")
 
 
 @pytest.mark.parametrize("by", [-1, -300_000, -(10**6)])
@@ -237,7 +237,7 @@ def test_a_file_that_shrinks(driver, tmp_path, monkeypatch, by):
     _when_first_read(monkeypatch, lambda: os.truncate(path, 10**6 + by))
     with RawServer() as server, driver.client(server.config()) as client:
         with pytest.raises(BodyError):
-            client.upload("upload", path, "/tmp/x")
+            client.upload("upload", path, "/target")
         assert client.open_connections() == 0
         assert_next_call_is_right(client)
 
@@ -253,7 +253,7 @@ def test_a_file_that_grows(driver, tmp_path, monkeypatch):
 
     _when_first_read(monkeypatch, grow)
     with RawServer() as server, driver.client(server.config()) as client:
-        client.upload("upload", path, "/tmp/x")
+        client.upload("upload", path, "/target")
         body = server.requests[0].body
         assert body.count(b"a" * 1000) == 1000
         assert b"bbb" not in body

@@ -154,6 +154,22 @@ def test_session_tickets_that_arrive_late_do_not_spoil_reuse(driver, authority):
         assert server.connections == 1
 
 
+def test_session_tickets_that_arrive_amid_an_upload_are_no_answer(driver, authority):
+    """On a fresh connection they come while the first request is sent: readable, and no byte for us."""
+    context = authority.context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 4
+    with (
+        RawServer(context=context) as server,
+        driver.client(server.config(), tls=TLS(ca_file=authority.file)) as client,
+    ):
+        data = bytes(16_000_000)
+        assert client.call("POST", "large", data=data)["target"].endswith("/large")
+        assert len(server.requests[0].body) == len(data)
+        assert_next_call_is_right(client)
+        assert server.connections == 1
+
+
 def test_an_idle_tls_connection_that_is_closed(driver, authority):
     gone = threading.Event()
     script = (Say(answer({"ok": 1})), Pause(gone), Rudely())

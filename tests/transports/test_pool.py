@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -236,6 +237,34 @@ Machine.TestCase.settings = settings(
     suppress_health_check=list(HealthCheck),
 )
 TestPoolAgainstItsModel = Machine.TestCase
+
+
+STEPS = {"checkout": 9.0, "give_back": 9.0, "cancel": 2.0, "cancel_late": 2.0, "turn": 2.0, "close": 0.3}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_long_walks(seed):
+    """The same machine, 300 steps from a seed: Hypothesis prefers short runs, crowds need long ones."""
+    random = Random(seed)
+    machine = Machine()
+    idle = random.choice([0.0, 10.0, 1e9])
+    machine.start(total=random.randint(1, 4), per_origin=random.randint(1, 3), idle=idle)
+    for _ in range(300):
+        step = random.choices([*STEPS], [*STEPS.values()])[0]
+        if step == "checkout":
+            machine.checkout(origin=random.choice(ORIGINS))
+        elif step == "give_back" and machine.owning:
+            machine.give_back(which=random.randrange(12), fit=random.random() < 0.8)
+        elif step == "cancel" and machine.waiting:
+            machine.cancel(which=random.randrange(12))
+        elif step == "cancel_late" and any(caller.ticket for caller in machine.owning):
+            machine.cancel_late(which=random.randrange(12))
+        elif step == "turn":
+            machine.turn(seconds=random.choice([0.0, 1.0, 11.0]))
+        elif step == "close":
+            machine.close()
+        machine.holds()
+    machine.teardown()
 
 
 @pytest.mark.parametrize(

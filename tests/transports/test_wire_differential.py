@@ -76,9 +76,8 @@ def answers(draw: Any) -> bytes:
         name = draw(st.sampled_from(["Content-Length", "content-length", "CONTENT-LENGTH"]))
         fields.insert(draw(st.integers(0, len(fields))), f"{name}:{draw(spaces)}{len(content)}{draw(spaces)}")
     if framing == "wrong":
-        fields.append(
-            f"Content-Length: {draw(st.sampled_from(['-1', '+1', '1_0', '', '007', '1, 1', '1, 2', '9' * 21]))}"
-        )
+        length = draw(st.sampled_from(["-1", "+1", "1_0", "", "007", "1, 1", "1, 2", "9" * 21]))
+        fields.append(f"Content-Length: {length}")
     head = "\r\n".join([f"HTTP/{version} {draw(statuses)} {draw(reasons)}", *fields, "", ""])
     return head.encode("latin-1") + content
 
