@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ._blocking import BlockingClient
+from ._blocking_call import BlockingCallWarning
+from ._blocking_client import BlockingClient
 from ._pool import Limits
+from ._proxies import Proxies
 from ._tls import TLS
 from .data_api import AgentRunDataClient, DataAPI, ResourceType
 
@@ -15,9 +17,11 @@ __all__ = [
     "TLS",
     "AgentRunDataClient",
     "AsyncioClient",
+    "BlockingCallWarning",
     "BlockingClient",
     "DataAPI",
     "Limits",
+    "Proxies",
     "ResourceType",
     "TrioClient",
 ]

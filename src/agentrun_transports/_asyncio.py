@@ -1,13 +1,13 @@
 """asyncio: a network on the loop's own transports, and the driver of about fifteen lines.
 
-Rules of this file: bytes arrive in the wire's buffer, with no copy and no task between; one timer a
-connection, armed again only when a deadline lies before it; a cancellation ends in plain calls alone, and a
-thread's work is waited for, since the file that it works on is closed next.
+Rules of this file: a cancellation ends in plain calls alone; what a thread or an attempt to connect still
+does is waited for, since what it works on is closed next.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -15,14 +15,14 @@ from functools import partial
 from math import inf
 from typing import Any, TypeVar, cast
 
-from agentrun_proto import AgentRunClientError, AuthHook, Config, DataEndpoint, Origin, TLSError
+from agentrun_proto import AgentRunClientError, Origin, TLSError
 
+from ._addresses import FOREVER, Address, interleaved, tune
+from ._asyncio_link import AsyncioLink
 from ._exchange import Connect, Read, Run, Steps, Wait, Write
 from ._faces import NativeFace
-from ._pool import Limits
 from ._sessions import LoopNetwork
 from ._tls import TLS, tls_context
-from ._wire import Wire
 
 Result = TypeVar("Result")
 
@@ -38,154 +38,6 @@ class AsyncioClock:
     def monotonic() -> float:
         """The running loop's time."""
         return asyncio.get_running_loop().time()
-
-
-class AsyncioLink(asyncio.BufferedProtocol):
-    """A connection: the loop puts what arrives into the wire's buffer and wakes whoever awaits it."""
-
-    __slots__ = (
-        "_deadline",
-        "_ended",
-        "_failure",
-        "_full",
-        "_loop",
-        "_paused",
-        "_secure",
-        "_timer",
-        "_transport",
-        "_unread",
-        "_waiter",
-        "idle_since",
-        "origin",
-        "used",
-        "wire",
-    )
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, origin: Origin) -> None:
-        self.origin = origin
-        self.wire = Wire()
-        self.used = False
-        self.idle_since = 0.0
-        self._loop = loop
-        self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._deadline = inf
-        self._unread = 0  # bytes in the wire that no `read` has told of
-        self._ended = False
-        self._failure: Exception | None = None
-        self._full = False  # the buffer is, and reading was paused
-        self._paused = False  # the transport wants no more to write
-        self._secure = origin.scheme == "https"
-
-    # What the loop calls
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self.wire.get_buffer()
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self.wire.received(nbytes)
-        self._unread += nbytes
-        if not self.wire.get_buffer() and self._transport is not None:
-            self._full = True
-            self._transport.pause_reading()
-        self._wake()
-
-    def eof_received(self) -> bool:
-        self._ended = True
-        self._wake()
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._secure and not self._ended and exc is None:
-            exc = ConnectionResetError("the connection ended without TLS saying so")
-        self._ended = True
-        self._failure = exc
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._wake()
-
-    def pause_writing(self) -> None:
-        self._paused = True
-
-    def resume_writing(self) -> None:
-        self._paused = False
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def _expire(self) -> None:
-        self._timer = None
-        if self._waiter is None or self._waiter.done():
-            return
-        if self._loop.time() < self._deadline:
-            self._arm()
-        else:
-            self._waiter.set_exception(TimeoutError())
-
-    def _arm(self) -> None:
-        timer, deadline = self._timer, self._deadline
-        if deadline == inf or (timer is not None and timer.when() <= deadline):
-            return
-        if timer is not None:
-            timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._expire)
-
-    async def _wait(self, deadline: float) -> None:
-        """Until something happens to the connection."""
-        self._deadline = deadline
-        self._arm()
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    # What the driver calls
-
-    def abort(self) -> None:
-        """Closes it at once."""
-        if self._transport is not None and not self._loop.is_closed():
-            self._transport.abort()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    async def read(self, deadline: float) -> int:
-        """Waits until bytes have arrived in the wire; 0 at the end."""
-        while not self._unread:
-            if self._failure is not None:
-                raise ConnectionResetError(str(self._failure)) from self._failure
-            if self._ended:
-                return 0
-            if self._full and self._transport is not None and self.wire.get_buffer():
-                self._full = False
-                self._transport.resume_reading()
-            await self._wait(deadline)
-        count, self._unread = self._unread, 0
-        return count
-
-    async def write(self, data: bytes | memoryview, deadline: float, *, watch: bool) -> int:
-        """Hands bytes to the transport once it has room; with `watch`, whatever arrives ends the wait."""
-        while self._paused and not self._ended:
-            if watch and self._unread:
-                return 0
-            await self._wait(deadline)
-        if self._transport is None or self._ended or self._transport.is_closing():
-            raise ConnectionResetError("the connection is closed")
-        self._transport.write(data)
-        return len(data)
-
-    def take_in(self) -> int | None:
-        """How many bytes have arrived, which the loop has put into the wire; 0 at the end, None if none."""
-        count, self._unread = self._unread, 0
-        return count if count or self._ended else None
 
 
 class AsyncioNetwork:
@@ -240,8 +92,8 @@ class AsyncioNetwork:
         return cast("AsyncioLink", command.link).read(command.deadline)
 
     async def _connect(self, command: Connect) -> AsyncioLink:
-        opening = self._loop.create_task(self._open(command.origin))
         left = command.deadline - self._loop.time()
+        opening = self._loop.create_task(self._open(command.origin, left))
         try:
             await asyncio.wait({opening}, timeout=None if left == inf else left)
         except BaseException:
@@ -255,29 +107,71 @@ class AsyncioNetwork:
         except (ssl.SSLError, ssl.CertificateError) as error:
             raise TLSError(f"the TLS handshake with {command.origin} failed: {error}") from error
 
-    async def _open(self, origin: Origin) -> AsyncioLink:
+    async def _open(self, origin: Origin, left: float) -> AsyncioLink:
         host = origin.host.strip("[]")
         secure: dict[str, Any] = {}
         if origin.scheme == "https":
-            secure = {"ssl": tls_context(self._tls), "server_hostname": host}
+            # The loop's own limit on a handshake, 60 seconds, gives way to ours.
+            limit = min(max(left, 0), FOREVER) + 1
+            secure = {"ssl": tls_context(self._tls), "server_hostname": host, "ssl_handshake_timeout": limit}
         factory = partial(AsyncioLink, self._loop, origin)
         if self._unix_socket is not None:
             _, link = await self._loop.create_unix_connection(factory, self._unix_socket, **secure)
             return link
+        sock = await self._connect_first(await self._resolve(host, origin.port))
         try:
-            _, link = await self._loop.create_connection(
-                factory, host, origin.port, happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY, **secure
-            )
+            _, link = await self._loop.create_connection(factory, sock=sock, **secure)
+        except BaseException:
+            sock.close()
+            raise
+        return link
+
+    async def _resolve(self, host: str, port: int) -> list[Address]:
+        try:
+            return interleaved(await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except UnicodeError as error:
             raise OSError(f"the name {host!r} is unknown: {error}") from error
-        return link
+
+    async def _connect_first(self, addresses: list[Address]) -> socket.socket:
+        """Happy eyeballs (RFC 8305, 5), which not every loop has: an attempt that is slow gets company."""
+        failure: BaseException | None = None
+        attempts: set[asyncio.Task[socket.socket]] = set()
+        try:
+            while addresses or attempts:
+                if addresses:
+                    attempts.add(self._loop.create_task(self._connect_one(*addresses.pop(0))))
+                delay = _HAPPY_EYEBALLS_DELAY if addresses else None
+                done, _ = await asyncio.wait(attempts, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
+                for attempt in done:
+                    attempts.discard(attempt)
+                    failure = attempt.exception()
+                    if failure is None:
+                        return attempt.result()
+            raise failure or OSError("the name has no address")
+        finally:
+            for attempt in attempts:
+                attempt.cancel()
+                attempt.add_done_callback(_close_late)
+
+    async def _connect_one(self, family: int, address: Any) -> socket.socket:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            await self._loop.sock_connect(sock, address)
+            tune(sock)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     async def _abandon(self, opening: asyncio.Task[AsyncioLink]) -> None:
         """Cancels the making of a connection, and closes the one that was made all the same."""
         opening.cancel()
-        await _finish(opening)
-        if not opening.cancelled() and opening.exception() is None:
-            opening.result().abort()
+        try:
+            await _finish(opening)
+        finally:
+            if not opening.cancelled() and opening.exception() is None:
+                opening.result().abort()
 
     async def _wait(self, command: Wait) -> None:
         ticket = command.ticket
@@ -300,10 +194,18 @@ class AsyncioNetwork:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
             # The thread goes on whatever we do, and its file must not be closed under it.
-            await _finish(work)
-            if not work.cancelled() and work.exception() is None:
-                command.undo(work.result())
+            try:
+                await _finish(work)
+            finally:
+                if not work.cancelled() and work.exception() is None:
+                    command.undo(work.result())
             raise
+
+
+def _close_late(attempt: asyncio.Task[socket.socket]) -> None:
+    """Closes what an attempt brought after another had won."""
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close()
 
 
 def _resolve(future: asyncio.Future[None]) -> None:
@@ -317,12 +219,15 @@ def _fail(future: asyncio.Future[None]) -> None:
 
 
 async def _finish(future: asyncio.Future[Any]) -> None:
-    """Waits until it is done, through further cancellations; the first one is about to be raised."""
+    """Waits until it is done, through cancellations, which are raised after that."""
+    cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:
             await asyncio.wait({future})
-        except asyncio.CancelledError:
-            continue
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 class AsyncioClient(NativeFace):
@@ -331,8 +236,9 @@ class AsyncioClient(NativeFace):
     Its connections belong to the loop that it is used on and end with it; nothing needs closing.
 
     Args:
-        config, namespace, auth, tls, limits, unix_socket: as for ``BlockingClient``.
+        config, namespace, auth, tls, limits, unix_socket, transport, proxy: as for ``BlockingClient``.
 
+    >>> from agentrun_proto import Config
     >>> from agentrun_transports.emulator import Emulator
     >>> async def main():
     ...     with Emulator() as emulator:
@@ -341,18 +247,6 @@ class AsyncioClient(NativeFace):
     >>> asyncio.run(main())["data"]["name"]
     'first'
     """
-
-    def __init__(
-        self,
-        config: Config | None = None,
-        namespace: str = "agents",
-        *,
-        auth: AuthHook | None = None,
-        tls: TLS | None = None,
-        limits: Limits | None = None,
-        unix_socket: str | None = None,
-    ) -> None:
-        super().__init__(DataEndpoint(config, namespace, auth=auth), tls, limits, unix_socket)
 
     def _loop(self) -> tuple[object, type[LoopNetwork]]:
         return asyncio.get_running_loop(), AsyncioNetwork

@@ -13,13 +13,13 @@ import time
 import weakref
 from collections.abc import Callable
 from math import inf
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from agentrun_proto import AgentRunClientError, AuthHook, Config, DataEndpoint, Origin, TLSError
+from agentrun_proto import AgentRunClientError, Origin, TLSError
 
+from ._addresses import FOREVER, open_first, open_socket, resolve, seconds_left
+from ._blocking_call import warn_in_a_loop
 from ._exchange import Connect, Exchange, Link, Operation, Read, Run, Steps, Wait, Write
-from ._faces import SyncFace
 from ._pool import Limits, Pool
 from ._readiness import Readiness
 from ._tls import TLS, tls_context
@@ -28,9 +28,9 @@ from ._wire import Wire
 if TYPE_CHECKING:
     import ssl
 
+
 Result = TypeVar("Result")
 
-_FOREVER = 1e8  # seconds, about three years: beyond it, a socket's timeout is none
 _SLACK = 0.02  # seconds by which a socket's timeout may be late without being set anew; the promise is 50 ms
 
 
@@ -67,7 +67,7 @@ class BlockingLink:
             raise TimeoutError
         armed = inf if self._timeout is None else self._timeout
         if not left <= armed <= left + _SLACK:
-            self._timeout = left if left < _FOREVER else None
+            self._timeout = left if left < FOREVER else None
             self._sock.settimeout(self._timeout)
 
     def write(self, data: bytes | memoryview, deadline: float, *, watch: bool) -> int:
@@ -135,22 +135,24 @@ class BlockingNetwork:
 
     def _connect(self, command: Connect) -> BlockingLink:
         origin, deadline = command.origin, command.deadline
+        context = tls_context(self._tls) if origin.scheme == "https" else None
         if self._unix_socket is not None:
-            sock = _open(socket.AF_UNIX, self._unix_socket, _left(deadline))
+            sock = open_socket(socket.AF_UNIX, self._unix_socket, seconds_left(deadline))
         else:
-            sock = _open_first(_resolve(origin.host.strip("[]"), origin.port, deadline), deadline)
+            sock = open_first(resolve(origin.host.strip("[]"), origin.port, deadline), deadline)
         try:
-            if origin.scheme == "https":
-                sock = self._handshake(sock, origin, deadline)
+            if context is not None:
+                sock = self._handshake(sock, context, origin, deadline)
         except BaseException:
             sock.close()
             raise
         return BlockingLink(sock, origin, tls=origin.scheme == "https")
 
-    def _handshake(self, sock: socket.socket, origin: Origin, deadline: float) -> socket.socket:
+    def _handshake(
+        self, sock: socket.socket, context: ssl.SSLContext, origin: Origin, deadline: float
+    ) -> socket.socket:
         import ssl
 
-        context = tls_context(self._tls)
         wrapped = context.wrap_socket(
             sock,
             server_hostname=origin.host.strip("[]"),
@@ -158,7 +160,7 @@ class BlockingNetwork:
             suppress_ragged_eofs=False,  # a body that ends with the connection must be seen to end
         )
         try:
-            wrapped.settimeout(_left(deadline))
+            wrapped.settimeout(seconds_left(deadline))
             wrapped.do_handshake()
         except ssl.SSLError as error:
             wrapped.close()
@@ -182,84 +184,11 @@ class BlockingNetwork:
         served = threading.Event()
         ticket.notify = served.set
         # It may have been served before it could notify us.
-        if not ticket.ready and not served.wait(_left(command.deadline)):
+        if not ticket.ready and not served.wait(seconds_left(command.deadline)):
             raise TimeoutError
 
     def _run(self, command: Run[Any]) -> Any:
         return command.function()
-
-
-def _left(deadline: float) -> float | None:
-    """Seconds until a deadline, as sockets want them."""
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left if left < _FOREVER else None
-
-
-_Address = tuple[int, Any]
-"""The address family, and what connect() takes."""
-
-
-def _resolve(host: str, port: int, deadline: float) -> list[_Address]:
-    """The addresses of a host, the families in turn, so that a broken one costs one attempt (RFC 8305, 4)."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except (OSError, UnicodeError):
-        found = _resolve_name(host, port, deadline)
-    first: list[_Address] = [(entry[0], entry[4]) for entry in found if entry[0] == found[0][0]]
-    others: list[_Address] = [(entry[0], entry[4]) for entry in found if entry[0] != found[0][0]]
-    turns = [entry for pair in zip(first, others, strict=False) for entry in pair]
-    shared = len(turns) // 2
-    return turns + first[shared:] + others[shared:]
-
-
-def _resolve_name(host: str, port: int, deadline: float) -> list[Any]:
-    """getaddrinfo in a thread: it takes no timeout, and a resolver may be silent for a long time."""
-    outcome: list[Any] = []
-    done = threading.Event()
-
-    def look_up() -> None:
-        try:
-            outcome.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
-            outcome.append(OSError(f"the name {host!r} is unknown: {error}"))
-        done.set()
-
-    threading.Thread(target=look_up, name="agentrun-resolver", daemon=True).start()
-    if not done.wait(_left(deadline)):
-        raise TimeoutError
-    if isinstance(outcome[0], OSError):
-        raise outcome[0]
-    return cast("list[Any]", outcome[0])
-
-
-def _open_first(addresses: list[_Address], deadline: float) -> socket.socket:
-    """A socket to the first address that answers; each gets its share of the time that is left."""
-    failure: OSError | None = None
-    for position, (family, address) in enumerate(addresses):
-        left = _left(deadline)
-        share = None if left is None else left / (len(addresses) - position)
-        try:
-            sock = _open(family, address, share)
-        except OSError as error:
-            failure = error
-        else:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            return sock
-    raise failure or OSError("the name has no address")
-
-
-def _open(family: int, address: Any, timeout: float | None) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.settimeout(timeout)
-        sock.connect(address)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 class BlockingSession:
@@ -272,6 +201,7 @@ class BlockingSession:
         self.clock = SystemClock()
         self._network = BlockingNetwork(tls or TLS(), unix_socket)
         self._limits = limits or Limits()
+        self._warned = False
         self._start()
         _sessions.add(self)
 
@@ -289,6 +219,8 @@ class BlockingSession:
 
     def run(self, operation: Operation[Result]) -> Result:
         """Performs an operation's flow and returns its result."""
+        if not self._warned:
+            self._warned = warn_in_a_loop()
         return self._network.drive(Exchange(self.pool, self.clock).conduct(operation(self.clock)))
 
     def close(self) -> None:
@@ -306,53 +238,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-class BlockingClient(SyncFace):
-    """A client of one namespace, for blocking code; threads may share it.
-
-    Args:
-        config: what is set here, and nothing else: the environment is not read.
-            ``Config.from_env(os.environ)`` reads it.
-        namespace: the path that all requests share; ids in it go through ``path_segment`` first.
-        auth: a hook that authorises requests instead of the config's credential.
-        tls: what is trusted, and a client certificate; by default the system's authorities.
-        limits: how many connections there may be.
-        unix_socket: the path of a socket to connect to instead of the endpoint's host.
-
-    Raises:
-        ValueError: no account and no endpoint, an invalid protocol, half an access key.
-
-    >>> from agentrun_transports.emulator import Emulator
-    >>> with Emulator() as emulator, BlockingClient(Config.from_env(emulator.environment)) as client:
-    ...     client.post("resources", {"name": "first"})["data"]["name"]
-    'first'
-    """
-
-    def __init__(
-        self,
-        config: Config | None = None,
-        namespace: str = "agents",
-        *,
-        auth: AuthHook | None = None,
-        tls: TLS | None = None,
-        limits: Limits | None = None,
-        unix_socket: str | None = None,
-    ) -> None:
-        super().__init__(DataEndpoint(config, namespace, auth=auth))
-        self._session = BlockingSession(tls, limits, unix_socket)
-
-    def _run(self, operation: Operation[Result]) -> Result:
-        return self._session.run(operation)
-
-    def close(self) -> None:
-        """Closes the connections. Nothing needs it: they are closed when the client is no longer used."""
-        self._session.close()
-
-    def __enter__(self) -> BlockingClient:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -392,13 +392,13 @@ class Exchange:
         try:
             return (yield from Run(function))
         except OSError as error:
-            raise _file_error(error) from error
+            raise file_error(error) from error
 
     def _open(self, function: Callable[[], Answer], undo: Callable[[Answer], None]) -> Steps[Answer]:
         try:
             return (yield from Run(function, undo))
         except OSError as error:
-            raise _file_error(error, may_be_processed=False) from error
+            raise file_error(error, may_be_processed=False) from error
 
     def _open_source(self, command: OpenSource) -> Steps[FileSource]:
         return self._open(partial(FileSource, command.path), FileSource.close)
@@ -410,7 +410,8 @@ class Exchange:
         return self._file(cast("FileSink", command.sink).commit)
 
 
-def _file_error(error: OSError, *, may_be_processed: bool = True) -> FileError:
+def file_error(error: OSError, *, may_be_processed: bool = True) -> FileError:
+    """Our error for the operating system's, about a local file."""
     name = f"{error.filename}: " if error.filename else ""
     return FileError(f"{name}{error.strerror or error}", may_be_processed=may_be_processed)
 

@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
-from agentrun_proto import Clock, Config, DataEndpoint, Flow, Response
+from agentrun_proto import AuthHook, Clock, Config, DataEndpoint, Flow, Response
 
 from ._exchange import Operation
 from ._pool import Limits
-from ._sessions import LoopNetwork, LoopSessions
+from ._proxies import Proxies
+from ._routes import Route, Transport
+from ._sessions import LoopNetwork
 from ._tls import TLS
 
 Result = TypeVar("Result")
@@ -318,15 +320,55 @@ class NativeFace(AsyncFace):
     """The methods of a client for one kind of loop, which need no suffix.
 
     Args:
-        endpoint: what requests are made for.
-        tls, limits, unix_socket: as for ``BlockingClient``.
+        config, namespace, auth, tls, limits, unix_socket, transport, proxy: as for ``BlockingClient``.
     """
 
     def __init__(
-        self, endpoint: DataEndpoint, tls: TLS | None, limits: Limits | None, unix_socket: str | None
+        self,
+        config: Config | None = None,
+        namespace: str = "agents",
+        *,
+        auth: AuthHook | None = None,
+        tls: TLS | None = None,
+        limits: Limits | None = None,
+        unix_socket: str | None = None,
+        transport: Transport | None = None,
+        proxy: str | Proxies | None = None,
     ) -> None:
-        super().__init__(endpoint)
-        self._sessions = LoopSessions(tls, limits, unix_socket)
+        super().__init__(DataEndpoint(config, namespace, auth=auth))
+        self._sessions = Route.choose(
+            self._endpoint.config.data_target().origin,
+            tls=tls,
+            limits=limits,
+            unix_socket=unix_socket,
+            transport=transport,
+            proxy=proxy,
+        ).sessions()
+
+    @classmethod
+    def from_env(
+        cls: type[Native],
+        environment: Mapping[str, str],
+        config: Config | None = None,
+        namespace: str = "agents",
+        *,
+        auth: AuthHook | None = None,
+        tls: TLS | None = None,
+        limits: Limits | None = None,
+        unix_socket: str | None = None,
+        transport: Transport | None = None,
+    ) -> Native:
+        """A client set up by an environment, its proxies included; see ``BlockingClient.from_env``."""
+        return cls(
+            Config.from_env(environment).merge(config),
+            namespace,
+            auth=auth,
+            tls=tls,
+            limits=limits,
+            unix_socket=unix_socket,
+            transport=transport,
+            proxy=Proxies.from_env(environment),
+        )
 
     @abstractmethod
     def _loop(self) -> tuple[object, type[LoopNetwork]]:
@@ -347,7 +389,9 @@ class NativeFace(AsyncFace):
 
     async def aclose(self) -> None:
         """Closes the running loop's connections. Nothing needs it: they end with the loop."""
-        self._sessions.close(self._loop()[0])
+        closing = self._sessions.close(self._loop()[0])
+        if closing is not None:
+            await closing
 
     async def __aenter__(self: Native) -> Native:
         return self

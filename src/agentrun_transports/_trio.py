@@ -13,14 +13,13 @@ from typing import Any, TypeVar, cast
 
 import trio
 
-from agentrun_proto import AgentRunClientError, AuthHook, Config, DataEndpoint, Origin, TLSError
+from agentrun_proto import AgentRunClientError, Origin, TLSError
 
 from ._exchange import Connect, NetworkCommand, Read, Run, Steps, Wait, Write
 from ._faces import NativeFace
-from ._pool import Limits
 from ._readiness import Readiness
 from ._sessions import LoopNetwork
-from ._tls import TLS, tls_context
+from ._tls import TLS, TLSLayer, tls_context
 from ._wire import BUFFER_SIZE, Wire
 
 Result = TypeVar("Result")
@@ -34,44 +33,75 @@ class TrioClock:
 
 
 class TrioLink:
-    """A connection: a socket, and over it a TLS stream where there is one."""
+    """A connection: a socket, and TLS over it where there is one.
 
-    __slots__ = ("_ready", "_secure", "_socket", "idle_since", "origin", "used", "wire")
+    trio's `SSLStream` keeps what it has deciphered to itself, so that bytes after an answer could not be seen
+    before the connection is used again: hence a layer of our own, over the standard library's TLS.
+    """
 
-    def __init__(
-        self, sock: trio.socket.SocketType, secure: trio.SSLStream[trio.SocketStream] | None, origin: Origin
-    ) -> None:
+    __slots__ = ("_cipher", "_layer", "_ready", "_socket", "idle_since", "origin", "used", "wire")
+
+    def __init__(self, sock: trio.socket.SocketType, origin: Origin, layer: TLSLayer | None) -> None:
         self.origin = origin
         self.wire = Wire()
         self.used = False
         self.idle_since = 0.0
         self._socket = sock
-        self._secure = secure
+        self._layer = layer
+        self._cipher = b""  # enciphered, and not sent yet
         self._ready = Readiness(sock.fileno())
 
     def abort(self) -> None:
         """Closes it at once."""
         self._socket.close()
 
+    async def handshake(self) -> None:
+        """The TLS handshake. Raises ssl.SSLError."""
+        layer = self._layer
+        if layer is None:
+            return
+        done = False
+        while not done:
+            try:
+                done = layer.handshake()
+            finally:  # a refusal is sent too
+                await self._flush(watch=False)
+            if not done:
+                layer.receive(await self._socket.recv(BUFFER_SIZE))
+
     async def read(self) -> int:
         """Receives into the wire."""
-        wire = self.wire
-        if self._secure is None:
-            count = await self._socket.recv_into(wire.get_buffer())
-            wire.received(count)
-            return count
-        data = await self._secure.receive_some(min(BUFFER_SIZE, len(wire.get_buffer())))
-        wire.feed(bytes(data))
-        return len(data)
+        room = self.wire.get_buffer()
+        if self._layer is None:
+            count = await self._socket.recv_into(room)
+        else:
+            while (deciphered := self._layer.read_into(room)) is None:
+                self._layer.receive(await self._socket.recv(BUFFER_SIZE))
+            count = deciphered
+        self.wire.received(count)
+        return count
 
     async def write(self, data: bytes | memoryview, *, watch: bool) -> int:
         """Sends some of it; with `watch`, whatever arrives ends the wait for room."""
-        if self._secure is not None:
-            await self._secure.send_all(data)
-            return len(data)
+        if self._layer is not None:
+            if not await self._flush(watch=watch):
+                return 0
+            count = self._layer.write(data)
+            await self._flush(watch=watch)
+            return count
         if watch and not await self._until_writable():
             return 0
         return await self._socket.send(data)
+
+    async def _flush(self, *, watch: bool) -> bool:
+        """Sends what is enciphered; whether all of it is gone."""
+        if self._layer is not None:
+            self._cipher += self._layer.to_send()
+        while self._cipher:
+            if watch and not await self._until_writable():
+                return False
+            self._cipher = self._cipher[await self._socket.send(self._cipher) :]
+        return True
 
     async def _until_writable(self) -> bool:
         """Waits for room to write, or for something to read; whether there is room."""
@@ -87,25 +117,29 @@ class TrioLink:
         other.cancel()
 
     def take_in(self) -> int | None:
-        """Takes into the wire what has arrived, without waiting: how many bytes, 0 for the end, None if none.
+        """Takes into the wire what has arrived, without waiting; 0 at the end, None if nothing has."""
+        room = self.wire.get_buffer()
+        try:
+            if self._layer is None:
+                count = self._receive_now(room) if self._ready.readable() else None
+            else:
+                if self._ready.readable():
+                    cipher = bytearray(BUFFER_SIZE)
+                    self._layer.receive(memoryview(cipher)[: self._receive_now(memoryview(cipher))])
+                count = self._layer.read_into(room)
+        except OSError:
+            return 0
+        if count is not None:
+            self.wire.received(count)
+        return count
 
-        trio's TLS cannot be read without waiting. Between requests, anything that has arrived then counts as
-        the end; amid one, it is left for the next read.
-        """
-        if not self._ready.readable():
-            return None
-        if self._secure is not None:
-            return 0 if self.wire.done else None
+    def _receive_now(self, room: memoryview) -> int:
         # The descriptor is lent to a plain socket for one call; it does not block, and there is something.
         plain = socket.socket(fileno=self._socket.fileno())
         try:
-            count = plain.recv_into(self.wire.get_buffer())
-        except OSError:
-            return 0
+            return plain.recv_into(room)
         finally:
             plain.detach()
-        self.wire.received(count)
-        return count
 
 
 class TrioNetwork:
@@ -172,6 +206,7 @@ class TrioNetwork:
 
     async def _connect(self, command: Connect) -> TrioLink:
         origin = command.origin
+        context = tls_context(self._tls) if origin.scheme == "https" else None
         host = origin.host.strip("[]")
         if self._unix_socket is not None:
             stream = await trio.open_unix_socket(self._unix_socket)
@@ -180,20 +215,17 @@ class TrioNetwork:
                 stream = await trio.open_tcp_stream(host, origin.port)
             except UnicodeError as error:
                 raise OSError(f"the name {host!r} is unknown: {error}") from error
-        if origin.scheme != "https":
-            return TrioLink(stream.socket, None, origin)
-        secure = trio.SSLStream(stream, tls_context(self._tls), server_hostname=host, https_compatible=False)
+        layer = None if context is None else TLSLayer(context, host)
+        link = TrioLink(stream.socket, origin, layer)
         try:
-            await secure.do_handshake()
-        except trio.BrokenResourceError as error:
-            stream.socket.close()
-            if isinstance(error.__cause__, ssl.SSLError):
-                raise TLSError(f"the TLS handshake with {origin} failed: {error.__cause__}") from error
-            raise
+            await link.handshake()
+        except ssl.SSLError as error:
+            link.abort()
+            raise TLSError(f"the TLS handshake with {origin} failed: {error}") from error
         except BaseException:
-            stream.socket.close()
+            link.abort()
             raise
-        return TrioLink(stream.socket, secure, origin)
+        return link
 
     async def _wait(self, command: Wait) -> None:
         served = trio.Event()
@@ -220,8 +252,9 @@ class TrioClient(NativeFace):
     Its connections belong to the `trio.run` that it is used in and end with it; nothing needs closing.
 
     Args:
-        config, namespace, auth, tls, limits, unix_socket: as for ``BlockingClient``.
+        config, namespace, auth, tls, limits, unix_socket, transport, proxy: as for ``BlockingClient``.
 
+    >>> from agentrun_proto import Config
     >>> from agentrun_transports.emulator import Emulator
     >>> async def main():
     ...     with Emulator() as emulator:
@@ -230,18 +263,6 @@ class TrioClient(NativeFace):
     >>> trio.run(main)["data"]["name"]
     'first'
     """
-
-    def __init__(
-        self,
-        config: Config | None = None,
-        namespace: str = "agents",
-        *,
-        auth: AuthHook | None = None,
-        tls: TLS | None = None,
-        limits: Limits | None = None,
-        unix_socket: str | None = None,
-    ) -> None:
-        super().__init__(DataEndpoint(config, namespace, auth=auth), tls, limits, unix_socket)
 
     def _loop(self) -> tuple[object, type[LoopNetwork]]:
         return trio.lowlevel.current_trio_token(), TrioNetwork

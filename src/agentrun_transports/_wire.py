@@ -315,7 +315,7 @@ class Wire:
         """Fills `room` with the next bytes of the body.
 
         Returns:
-            How many bytes it now holds: all of its size, or fewer at the end of the body. None while bytes
+            How many bytes it now holds: nearly its size, or fewer at the end of the body. None while bytes
             are missing: ask again with the same room, once some have come. Those of a counted body are then
             received straight into it.
 
@@ -338,16 +338,23 @@ class Wire:
         return self._filled_up() if self._done else None
 
     def _fill_counted(self, room: memoryview) -> int | None:
+        # One byte more than is wanted is let in, so that what follows the body shows with its end, and not
+        # as the beginning of the next answer.
+        wanted = min(self._left, max(1, len(room) - 1))
         if self._direct is None:
-            direct = self._direct = room[: self._left]
-            self._filled = min(len(direct), self._end - self._start)
+            direct = self._direct = room[: wanted + (wanted == self._left)]
+            self._filled = min(wanted, self._end - self._start)
             direct[: self._filled] = self._view[self._start : self._start + self._filled]
             self._skip(self._filled)
-        if self._filled < len(self._direct):
+        if self._filled < wanted:
             return None
+        if self._filled > wanted:
+            self._view[self._end] = self._direct[wanted]
+            self._end += 1
         self._direct = None
-        self._left -= self._filled
+        self._left -= wanted
         self._done = not self._left
+        self._filled = wanted
         return self._filled_up()
 
     def _filled_up(self) -> int:
@@ -406,8 +413,9 @@ class Wire:
                 self._skip(left)
                 self._left, self._done = 0, True
                 return content
-            self._whole = bytearray(left)
-        return None if self._fill_counted(memoryview(self._whole)) is None else bytes(self._whole)
+            self._whole = bytearray(left + 1)
+        count = self._fill_counted(memoryview(self._whole))
+        return None if count is None else bytes(memoryview(self._whole)[:count])
 
 
 def _too_large(limit: int) -> DecodeError:

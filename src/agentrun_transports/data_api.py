@@ -17,11 +17,13 @@ from typing import Any, TypeVar
 
 from agentrun_proto import Config, DataEndpoint
 
-from ._blocking import BlockingSession
+from ._blocking_client import blocking_session
 from ._exchange import Operation
 from ._faces import AsyncFace, SyncFace
 from ._pool import Limits
-from ._sessions import LoopNetwork, LoopSessions
+from ._proxies import Proxies
+from ._routes import Route, Transport
+from ._sessions import LoopNetwork
 from ._tls import TLS
 
 Result = TypeVar("Result")
@@ -58,9 +60,13 @@ class DataAPI(SyncFace, AsyncFace):
         tls: what is trusted, and a client certificate; by default the system's authorities.
         limits: how many connections there may be.
         unix_socket: the path of a socket to connect to instead of the endpoint's host.
+        transport: ``native`` or ``httpcore``; unset, httpcore where the endpoint has a proxy, else native.
+        proxy: the URL of a proxy; unset, what ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``
+            say.
 
     Raises:
-        ValueError: no account and no endpoint, an invalid protocol, half an access key.
+        ValueError: no account and no endpoint, an invalid protocol, half an access key, no proxy's URL.
+        ImportError: the extra ``httpcore`` is needed and not installed.
 
     >>> api = DataAPI("my-agent", ResourceType.Runtime, Config(account_id="account", protocol="http"))
     >>> api.with_path("resources?page=1", {"limit": 10})
@@ -77,6 +83,8 @@ class DataAPI(SyncFace, AsyncFace):
         tls: TLS | None = None,
         limits: Limits | None = None,
         unix_socket: str | None = None,
+        transport: Transport | None = None,
+        proxy: str | None = None,
     ) -> None:
         self.resource_name = resource_name
         self.resource_type = resource_type
@@ -87,8 +95,16 @@ class DataAPI(SyncFace, AsyncFace):
             hook = self._call_override
             self._auth_takes = _further_parameters(self.auth)
         super().__init__(DataEndpoint(self.config, namespace, auth=hook))
-        self._session = BlockingSession(tls, limits, unix_socket)
-        self._sessions = LoopSessions(tls, limits, unix_socket)
+        route = Route.choose(
+            self._endpoint.config.data_target().origin,
+            tls=tls,
+            limits=limits,
+            unix_socket=unix_socket,
+            transport=transport,
+            proxy=proxy or (None if transport == "native" else Proxies.from_env(os.environ)),
+        )
+        self._session = blocking_session(route)
+        self._sessions = route.sessions()
 
     def get_base_url(self) -> str:
         """The URL that all requests begin with; with an access key, that of the host for signed requests."""
@@ -180,7 +196,9 @@ class DataAPI(SyncFace, AsyncFace):
 
     async def aclose(self) -> None:
         """Closes the running loop's connections. Nothing needs it: they end with the loop."""
-        self._sessions.close(_running_loop()[0])
+        closing = self._sessions.close(_running_loop()[0])
+        if closing is not None:
+            await closing
 
     def __enter__(self) -> DataAPI:
         return self

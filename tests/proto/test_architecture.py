@@ -83,17 +83,27 @@ IMPURE_CALLS = frozenset(
 # DESIGN: cli (with its parts in _cli) -> data_api -> {_blocking, _asyncio, _trio, _httpcore} -> _exchange ->
 # {_pool, _wire} -> agentrun_proto; _files, the emulator and testing stand beside. A folder is one room.
 # Between the drivers and the exchange: what a client offers (_faces), whose connections it has (_sessions).
-_LEAVES = frozenset({"_files", "_pool", "_readiness", "_tls", "_wire"})
-_BELOW_DRIVERS = _LEAVES | {"_exchange", "_faces", "_sessions"}
-_DRIVERS = frozenset({"_blocking", "_asyncio", "_trio", "_httpcore"})
-_CLIENTS = _BELOW_DRIVERS | _DRIVERS | {"data_api"}
+_LEAVES = frozenset(
+    {"_addresses", "_blocking_call", "_files", "_pool", "_proxies", "_readiness", "_tls", "_wire"}
+)
+_BELOW_HTTPCORE = _LEAVES | {"_exchange", "_performing", "_sessions"}
+_BELOW_DRIVERS = _BELOW_HTTPCORE | {"_asyncio_link", "_faces", "_httpcore", "_routes"}
+_DRIVERS = frozenset({"_blocking", "_asyncio", "_trio"})
+_CLIENTS = _BELOW_DRIVERS | _DRIVERS | {"_blocking_client", "data_api", "embedding"}
 TRANSPORT_ARROWS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(_LEAVES, frozenset()),
+    "_asyncio_link": frozenset({"_readiness", "_wire"}),
     "_exchange": frozenset({"_files", "_pool", "_wire"}),
     "_sessions": frozenset({"_exchange", "_pool", "_tls"}),
-    "_faces": frozenset({"_exchange", "_pool", "_sessions", "_tls"}),
+    "_performing": frozenset({"_exchange", "_files", "_pool"}),
+    "embedding": frozenset({"_exchange", "_files", "_performing", "_pool", "_wire"}),
+    "_httpcore": _BELOW_HTTPCORE,
+    # Which of the two serves a client; httpcore is imported where it is chosen, and not before.
+    "_routes": _BELOW_HTTPCORE | {"_httpcore"},
+    "_faces": frozenset({"_exchange", "_pool", "_proxies", "_routes", "_sessions", "_tls"}),
     **dict.fromkeys(_DRIVERS, _BELOW_DRIVERS),
-    "data_api": _BELOW_DRIVERS | _DRIVERS,
+    "_blocking_client": _BELOW_DRIVERS | {"_blocking"},
+    "data_api": _BELOW_DRIVERS | _DRIVERS | {"_blocking_client"},
     "emulator": frozenset(),
     "testing": _CLIENTS | {"emulator"},
     "_cli": _CLIENTS | {"emulator"},

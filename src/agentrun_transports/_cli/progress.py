@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 
 from agentrun_proto import Config, Flow, Head, OpenSink, OpenSource, Send, Source
 
-from .._blocking import BlockingClient
+from .._blocking_client import BlockingClient
 from .._exchange import Operation
 from .._files import FileSink
 from .screen import Meter

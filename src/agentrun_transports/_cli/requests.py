@@ -14,7 +14,7 @@ from pathlib import Path
 from agentrun_proto import Headers
 from agentrun_proto.decoding import parse_json
 
-from .._blocking import BlockingClient
+from .._blocking_client import BlockingClient
 from .failures import DONE
 from .progress import WatchedClient
 from .screen import Screen

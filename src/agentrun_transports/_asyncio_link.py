@@ -1,0 +1,171 @@
+"""A connection of asyncio's: a `BufferedProtocol` whose buffer is the wire's.
+
+Rules of this file: bytes arrive in the wire's buffer, with no copy and no task between; one timer a
+connection, armed again only when a deadline lies before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf
+from typing import cast
+
+from agentrun_proto import Origin
+
+from ._readiness import Readiness
+from ._wire import Wire
+
+
+class AsyncioLink(asyncio.BufferedProtocol):
+    """A connection: the loop puts what arrives into the wire's buffer and wakes whoever awaits it."""
+
+    __slots__ = (
+        "_deadline",
+        "_ended",
+        "_failure",
+        "_full",
+        "_loop",
+        "_paused",
+        "_ready",
+        "_secure",
+        "_timer",
+        "_transport",
+        "_unread",
+        "_waiter",
+        "idle_since",
+        "origin",
+        "used",
+        "wire",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, origin: Origin) -> None:
+        self.origin = origin
+        self.wire = Wire()
+        self.used = False
+        self.idle_since = 0.0
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._ready: Readiness | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = inf
+        self._unread = 0  # bytes in the wire that no `read` has told of
+        self._ended = False
+        self._failure: Exception | None = None
+        self._full = False  # the buffer is, and reading was paused
+        self._paused = False  # the transport wants no more to write
+        self._secure = origin.scheme == "https"
+
+    # What the loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._ready = Readiness(transport.get_extra_info("socket").fileno())
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.wire.get_buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.wire.received(nbytes)
+        self._unread += nbytes
+        if not self.wire.get_buffer() and self._transport is not None:
+            self._full = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        self._ended = True
+        self._wake()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._secure and not self._ended and exc is None:
+            exc = ConnectionResetError("the connection ended without TLS saying so")
+        self._ended = True
+        self._failure = exc
+        self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _expire(self) -> None:
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return
+        if self._loop.time() < self._deadline:
+            self._arm()
+        else:
+            self._waiter.set_exception(TimeoutError())
+
+    def _arm(self) -> None:
+        timer, deadline = self._timer, self._deadline
+        if deadline == inf or (timer is not None and timer.when() <= deadline):
+            return
+        if timer is not None:
+            timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._expire)
+
+    async def _wait(self, deadline: float) -> None:
+        """Until something happens to the connection."""
+        self._deadline = deadline
+        self._arm()
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    # What the driver calls
+
+    def abort(self) -> None:
+        """Closes it at once."""
+        if self._transport is not None and not self._loop.is_closed():
+            self._transport.abort()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def read(self, deadline: float) -> int:
+        """Waits until bytes have arrived in the wire; 0 at the end."""
+        while not self._unread:
+            if self._failure is not None:
+                raise ConnectionResetError(str(self._failure)) from self._failure
+            if self._ended:
+                return 0
+            if self._full and self._transport is not None and self.wire.get_buffer():
+                self._full = False
+                self._transport.resume_reading()
+            await self._wait(deadline)
+        count, self._unread = self._unread, 0
+        return count
+
+    async def write(self, data: bytes | memoryview, deadline: float, *, watch: bool) -> int:
+        """Hands bytes to the transport once it has room; with `watch`, whatever arrives ends the wait."""
+        while self._paused and not self._ended:
+            if watch and self._unread:
+                return 0
+            await self._wait(deadline)
+        if self._transport is None or self._ended or self._transport.is_closing():
+            raise ConnectionResetError("the connection is closed")
+        self._transport.write(data)
+        return len(data)
+
+    def take_in(self) -> int | None:
+        """How many bytes have arrived, which the loop has put into the wire; 0 at the end, None if none."""
+        count, self._unread = self._unread, 0
+        if count or self._ended:
+            return count
+        # The loop may not have come to what arrived with the last answer, or right after it.
+        return 0 if self.wire.done and self._ready is not None and self._ready.readable() else None

@@ -1,0 +1,130 @@
+"""The client for blocking code, and which session serves it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+from agentrun_proto import AuthHook, Config, DataEndpoint
+
+from ._blocking import BlockingSession, SystemClock
+from ._exchange import Operation
+from ._faces import SyncFace
+from ._pool import Limits
+from ._proxies import Proxies
+from ._routes import Route, Transport
+from ._tls import TLS
+
+if TYPE_CHECKING:
+    from ._httpcore import HttpcoreBlockingSession
+
+Result = TypeVar("Result")
+
+
+def blocking_session(route: Route) -> BlockingSession | HttpcoreBlockingSession:
+    """The session that a route leads over."""
+    if route.proxies is None:
+        return BlockingSession(route.tls, route.limits, route.unix_socket)
+    from ._httpcore import HttpcoreBlockingSession
+
+    return HttpcoreBlockingSession(SystemClock(), route.tls, route.limits, route.unix_socket, route.proxies)
+
+
+class BlockingClient(SyncFace):
+    """A client of one namespace, for blocking code; threads may share it.
+
+    Args:
+        config: what is set here, and nothing else: the environment is not read.
+            ``Config.from_env(os.environ)`` reads it.
+        namespace: the path that all requests share; ids in it go through ``path_segment`` first.
+        auth: a hook that authorises requests instead of the config's credential.
+        tls: what is trusted, and a client certificate; by default the system's authorities.
+        limits: how many connections there may be.
+        unix_socket: the path of a socket to connect to instead of the endpoint's host.
+        transport: ``native`` or ``httpcore``; unset, httpcore where the endpoint has a proxy, else native.
+        proxy: the URL of a proxy (``http``, ``https``, ``socks5``), or the `Proxies` of an environment.
+
+    Raises:
+        ValueError: no account and no endpoint, an invalid protocol, half an access key, no proxy's URL.
+        ImportError: the extra ``httpcore`` is needed and not installed.
+
+    >>> from agentrun_transports.emulator import Emulator
+    >>> with Emulator() as emulator, BlockingClient(Config.from_env(emulator.environment)) as client:
+    ...     client.post("resources", {"name": "first"})["data"]["name"]
+    'first'
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        namespace: str = "agents",
+        *,
+        auth: AuthHook | None = None,
+        tls: TLS | None = None,
+        limits: Limits | None = None,
+        unix_socket: str | None = None,
+        transport: Transport | None = None,
+        proxy: str | Proxies | None = None,
+    ) -> None:
+        super().__init__(DataEndpoint(config, namespace, auth=auth))
+        route = Route.choose(
+            self._endpoint.config.data_target().origin,
+            tls=tls,
+            limits=limits,
+            unix_socket=unix_socket,
+            transport=transport,
+            proxy=proxy,
+        )
+        self._session = blocking_session(route)
+
+    @classmethod
+    def from_env(
+        cls,
+        environment: Mapping[str, str],
+        config: Config | None = None,
+        namespace: str = "agents",
+        *,
+        auth: AuthHook | None = None,
+        tls: TLS | None = None,
+        limits: Limits | None = None,
+        unix_socket: str | None = None,
+        transport: Transport | None = None,
+    ) -> BlockingClient:
+        """A client set up by an environment, such as ``os.environ``, its proxies included.
+
+        Args:
+            environment: read by ``Config.from_env``, and for ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY``
+                and ``NO_PROXY``, in either case.
+            config: wins over the environment.
+            namespace, auth, tls, limits, unix_socket, transport: as for the client itself.
+
+        Raises:
+            ValueError: as the client itself; also a variable that holds no proxy.
+            ImportError: there is a proxy for the endpoint, and the extra ``httpcore`` is not installed.
+        """
+        return cls(
+            Config.from_env(environment).merge(config),
+            namespace,
+            auth=auth,
+            tls=tls,
+            limits=limits,
+            unix_socket=unix_socket,
+            transport=transport,
+            proxy=Proxies.from_env(environment),
+        )
+
+    def _run(self, operation: Operation[Result]) -> Result:
+        return self._session.run(operation)
+
+    def close(self) -> None:
+        """Closes the connections. Nothing needs it: they are closed when the client is no longer used."""
+        self._session.close()
+
+    def __enter__(self) -> BlockingClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,199 @@
+"""What is decided: the core's commands turned into three of httpcore's.
+
+Rules of this file: no I/O; it stands once, for blocking calls, asyncio and trio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Callable, Iterable
+from functools import partial
+from math import inf
+from typing import Any, TypeVar, cast
+
+import httpcore
+from agentrun_proto import (
+    AgentRunClientError,
+    Clock,
+    Command,
+    Commit,
+    DecodeError,
+    Flow,
+    Head,
+    Headers,
+    IncompleteError,
+    OpenSink,
+    OpenSource,
+    PoolTimeout,
+    ProtocolError,
+    ReadAll,
+    ReadInto,
+    Request,
+    Send,
+    TransportError,
+)
+from agentrun_proto.messages import IDEMPOTENT_METHODS
+
+from .._exchange import Run, Steps, file_error
+from .._files import FileSink
+from .._performing import BodyReader, file_steps
+from .._proxies import Proxies
+from .network import Allowance, Call, Vanished
+
+Result = TypeVar("Result")
+
+
+class Ask(Command[httpcore.Response]):
+    """Send a request; answer with its response, whose content is still to come."""
+
+    __slots__ = ("call", "extensions", "reader", "request")
+
+    def __init__(self, request: Request, reader: BodyReader, call: Call, extensions: dict[str, Any]) -> None:
+        self.request = request
+        self.reader = reader
+        self.call = call
+        self.extensions = extensions
+
+    def build(self, content: Iterable[bytes] | AsyncIterable[bytes]) -> httpcore.Request:
+        """The request as httpcore wants it; how it iterates over the content depends on the loop."""
+        request, origin = self.request, self.request.origin
+        url = httpcore.URL(
+            scheme=origin.scheme.encode(),
+            host=origin.host.encode("ascii"),
+            port=origin.port,
+            target=request.target.encode("ascii"),
+        )
+        fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.fields()]
+        return httpcore.Request(
+            request.method, url, headers=fields, content=content, extensions=self.extensions
+        )
+
+
+class Next(Command["bytes | None"]):
+    """The next piece of the content; None at its end."""
+
+    __slots__ = ()
+
+
+class Leave(Command[None]):
+    """Be done with the response: its connection is for others, if all of it was read."""
+
+    __slots__ = ()
+
+
+class Conduct:
+    """Turns the commands of one flow into httpcore's."""
+
+    def __init__(self, clock: Clock, proxies: Proxies) -> None:
+        self._clock = clock
+        self._proxies = proxies
+        self._call: Call | None = None
+        self.answering = False
+        """Whether there is a response that nobody has left."""
+
+    def conduct(self, flow: Flow[Result]) -> Steps[Result]:
+        """The flow, as a flow of httpcore's commands; whoever runs it leaves the response, if one is left."""
+        try:
+            command = flow.send(None)
+            while True:
+                try:
+                    answer = yield from self._perform(command)
+                except AgentRunClientError as error:
+                    command = flow.throw(error)
+                else:
+                    command = flow.send(answer)
+        except StopIteration as stop:
+            return cast("Result", stop.value)
+        finally:
+            flow.close()
+
+    def translate(self, error: Exception) -> AgentRunClientError:
+        """The documented error for what went wrong in the call that is under way."""
+        self.answering = False  # httpcore closes what has failed
+        if self._call is None:
+            return TransportError(str(error))
+        return self._call.translate(error)
+
+    def _perform(self, command: Command[Any]) -> Steps[Any]:
+        if isinstance(command, Send):
+            return (yield from self._send(command))
+        if isinstance(command, ReadAll):
+            return (yield from self._read_all(command.limit))
+        if isinstance(command, ReadInto):
+            return (yield from self._read_into(cast("FileSink", command.sink)))
+        return (yield from file_steps(cast("OpenSource | OpenSink | Commit", command), self._clock))
+
+    def _send(self, command: Send) -> Steps[Head]:
+        if self.answering:
+            yield from self._leave()
+        reader = BodyReader(command.request.body)
+        while True:
+            proxy = self._proxies.for_origin(command.request.origin)
+            call = self._call = Call(self._clock, command.deadline, proxy)
+            if call.deadline <= self._clock.monotonic():
+                raise PoolTimeout("the time for this call was over before it was sent")
+            try:
+                ask = Ask(command.request, reader, call, {"timeout": _parts(command, call)})
+                response: httpcore.Response = yield ask
+            except Vanished as error:
+                # A connection that had served before was closed as idle (RFC 9112, 9.3.1).
+                if call.fresh or command.request.method not in IDEMPOTENT_METHODS:
+                    raise IncompleteError(error.message) from error.__cause__
+                yield Run(reader.rewind)
+                continue
+            self.answering = True
+            return _head(response)
+
+    def _leave(self) -> Steps[None]:
+        self.answering = False
+        yield Leave()
+
+    def _pieces(self, take: Callable[[bytes], Steps[None]]) -> Steps[None]:
+        if not self.answering:
+            raise TransportError("there is no answer to read: nothing was sent, or it has been read already")
+        while True:
+            piece: bytes | None = yield Next()
+            if piece is None:
+                break
+            yield from take(piece)
+        yield from self._leave()
+
+    def _read_all(self, limit: int) -> Steps[bytes]:
+        content = bytearray()
+
+        def take(piece: bytes) -> Steps[None]:
+            if len(content) + len(piece) > limit:
+                yield from self._leave()
+                raise DecodeError(f"the answer is larger than {limit} bytes, the most that is held in memory")
+            content.extend(piece)
+
+        yield from self._pieces(take)
+        return bytes(content)
+
+    def _read_into(self, sink: FileSink) -> Steps[int]:
+        def take(piece: bytes) -> Steps[None]:
+            try:
+                yield Run(partial(sink.write, piece))
+            except OSError as error:
+                raise file_error(error) from error
+
+        yield from self._pieces(take)
+        return sink.size
+
+
+def _parts(command: Send, call: Call) -> dict[str, float | None]:
+    timeout = command.timeout
+    pool = min(inf if timeout.pool is None else timeout.pool, command.deadline - call.clock.monotonic())
+    return {
+        "pool": None if pool == inf else pool,
+        "connect": Allowance.of(timeout.connect, call),
+        "write": Allowance.of(timeout.write, call),
+        "read": Allowance.of(timeout.read, call),
+    }
+
+
+def _head(response: httpcore.Response) -> Head:
+    fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers]
+    try:
+        return Head(status=response.status, headers=Headers(fields))
+    except ValueError as error:
+        raise ProtocolError(f"the answer is not well-formed: {error}") from error

@@ -1,0 +1,406 @@
+"""The sessions over httpcore: what `conduct` decides is performed here, blocking and asynchronously.
+
+Rules of this file: nobody has to close anything; connections end with their loop, or with their session.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
+from typing import Any, TypeVar, cast
+
+import httpcore
+from agentrun_proto import AgentRunClientError, Clock, Command
+
+from .._blocking_call import warn_in_a_loop
+from .._exchange import Operation, Run
+from .._performing import drive, drive_async
+from .._pool import Limits
+from .._proxies import Proxies, Proxy
+from .._sessions import LoopNetwork
+from .._tls import TLS, tls_context
+from .conduct import Ask, Conduct, Next
+from .network import AsyncBackend, AsyncStream, Backend, abort_all, in_trio
+
+Result = TypeVar("Result")
+Answer = TypeVar("Answer")
+
+
+class _Hidden(bytes):
+    """A credential: httpcore logs what it is given, by its repr."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "***"
+
+
+def _settings(tls: TLS, limits: Limits, unix_socket: str | None, proxy: Proxy | None) -> dict[str, Any]:
+    """What a pool is made with. A TLS context of its own, since httpcore sets what is negotiated in it."""
+    own = tls.context is None
+    forward = None
+    if proxy is not None:
+        auth = (
+            None if proxy.auth is None else (_Hidden(proxy.auth[0].encode()), _Hidden(proxy.auth[1].encode()))
+        )
+        context = tls_context(tls) if proxy.scheme == "https" else None
+        forward = httpcore.Proxy(proxy.url, auth=auth, ssl_context=context)
+    most = min(limits.total, limits.per_origin)
+    return {
+        "ssl_context": tls_context.__wrapped__(tls) if own else tls.context,
+        "proxy": forward,
+        "max_connections": most,
+        "max_keepalive_connections": most,
+        "keepalive_expiry": limits.idle,
+        "http2": own,
+        "uds": unix_socket,
+    }
+
+
+class HttpcoreBlockingSession:
+    """As `BlockingSession`, over httpcore.
+
+    Args:
+        clock: for deadlines and signatures.
+        tls, limits, unix_socket: as for every session.
+        proxies: which proxy serves which origin.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        tls: TLS | None,
+        limits: Limits | None,
+        unix_socket: str | None,
+        proxies: Proxies,
+    ) -> None:
+        self.clock = clock
+        self._settings = partial(_settings, tls or TLS(), limits or Limits(), unix_socket)
+        self._proxies = proxies
+        self._warned = False
+        self._pools: dict[Proxy | None, httpcore.ConnectionPool] = {}
+        self._retired: list[httpcore.ConnectionPool] = []
+        _sessions.add(self)
+        self._finalizer = weakref.finalize(self, _close_all, self._pools, self._retired)
+
+    def run(self, operation: Operation[Result]) -> Result:
+        """Performs an operation's flow and returns its result."""
+        if not self._warned:
+            self._warned = warn_in_a_loop()
+        conduct = Conduct(self.clock, self._proxies)
+        performer = _Performer(self, conduct)
+        try:
+            return drive(conduct.conduct(operation(self.clock)), performer.perform)
+        finally:
+            if conduct.answering:
+                performer.leave()
+
+    def pool(self, proxy: Proxy | None) -> httpcore.ConnectionPool:
+        """The connections through a proxy, or through none."""
+        pool = self._pools.get(proxy)
+        if pool is None:
+            backend = Backend(self.clock)
+            made = httpcore.ConnectionPool(network_backend=backend, **self._settings(proxy))
+            pool = self._pools.setdefault(proxy, made)
+        return pool
+
+    @property
+    def open(self) -> int:
+        """How many connections are open or being made."""
+        return _count_open(self._pools.values())
+
+    def close(self) -> None:
+        """Closes the idle connections."""
+        for pool in [*self._pools.values(), *self._retired]:
+            for connection in pool.connections:
+                if connection.is_idle():
+                    connection.close()
+
+    def retire(self, proxy: Proxy | None) -> None:
+        """Has further calls use another pool: this one counts a connection that never came to be."""
+        pool = self._pools.pop(proxy, None)
+        if pool is not None:
+            self._retired.append(pool)
+
+    def forget(self) -> None:
+        """In a forked child: lets go of what is the parent's, without asking for a lock."""
+        _close_all(self._pools, self._retired)
+        self._pools.clear()
+        self._retired.clear()
+
+
+def _close_all(
+    pools: dict[Proxy | None, httpcore.ConnectionPool], retired: list[httpcore.ConnectionPool]
+) -> None:
+    for pool in [*pools.values(), *retired]:
+        for connection in pool.connections:
+            connection.close()
+
+
+def _count_open(pools: Any) -> int:
+    return sum(not connection.is_closed() for pool in list(pools) for connection in pool.connections)
+
+
+_sessions: weakref.WeakSet[HttpcoreBlockingSession] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for session in _sessions:
+        session.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class _Performer:
+    """Performs the commands of one `Conduct`, blocking."""
+
+    def __init__(self, session: HttpcoreBlockingSession, conduct: Conduct) -> None:
+        self._session = session
+        self._conduct = conduct
+        self._response: httpcore.Response | None = None
+        self._pieces: Iterator[bytes] = iter(())
+
+    def perform(self, command: Command[Any]) -> Any:
+        if isinstance(command, Run):
+            return command.function()
+        try:
+            if isinstance(command, Ask):
+                return self._ask(command)
+            if isinstance(command, Next):
+                return next(self._pieces, None)
+            return self.leave()
+        except AgentRunClientError:
+            raise
+        except Exception as error:  # whatever it is called, it is none of our caller's business
+            raise self._conduct.translate(error) from error
+
+    def _ask(self, command: Ask) -> httpcore.Response:
+        request, call = command.build(iter(command.reader.read, b"")), command.call
+        try:
+            self._response = self._session.pool(call.proxy).handle_request(request)
+        except BaseException:
+            if call.stuck:
+                call.stream.close()
+                self._session.retire(call.proxy)
+            raise
+        self._pieces = self._response.iter_stream()
+        return self._response
+
+    def leave(self) -> None:
+        """Closes the response."""
+        response, self._response = self._response, None
+        if response is not None:
+            response.close()
+
+
+class HttpcoreSession:
+    """The connections of one client on one loop, asyncio's or trio's, over httpcore."""
+
+    def __init__(
+        self, network: LoopNetwork, settings: Callable[[Proxy | None], dict[str, Any]], proxies: Proxies
+    ) -> None:
+        self.network = network
+        self._settings = settings
+        self._proxies = proxies
+        self._pools: dict[Proxy | None, httpcore.AsyncConnectionPool] = {}
+        self._retired: list[httpcore.AsyncConnectionPool] = []
+        self._streams: weakref.WeakSet[AsyncStream] = weakref.WeakSet()
+        self._guard = guard = _until_the_loop_ends(self._pools, self._retired)
+        self._guarded = False
+        end = partial(_end, guard, self._pools, self._retired, self._streams)
+        weakref.finalize(self, network.close_from_anywhere, end).atexit = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the loop is over."""
+        return self.network.ended
+
+    async def run(self, operation: Operation[Result]) -> Result:
+        """Performs an operation's flow and returns its result."""
+        if not self._guarded:
+            self._guarded = True
+            await self._guard.__anext__()  # runs to its yield without giving way
+        clock = self.network.clock
+        conduct = Conduct(clock, self._proxies)
+        performer = _AsyncPerformer(self, conduct)
+        try:
+            return await drive_async(conduct.conduct(operation(clock)), performer.perform)
+        finally:
+            if conduct.answering:
+                await performer.leave()
+
+    def pool(self, proxy: Proxy | None) -> httpcore.AsyncConnectionPool:
+        """The connections through a proxy, or through none."""
+        pool = self._pools.get(proxy)
+        if pool is None:
+            backend = AsyncBackend(self.network.clock, self._streams)
+            pool = httpcore.AsyncConnectionPool(network_backend=backend, **self._settings(proxy))
+            self._pools[proxy] = pool
+        return pool
+
+    @property
+    def open(self) -> int:
+        """How many connections are open or being made."""
+        return _count_open(self._pools.values())
+
+    async def aclose(self) -> None:
+        """Closes the idle connections."""
+        for pool in [*self._pools.values(), *self._retired]:
+            for connection in pool.connections:
+                if connection.is_idle():
+                    await connection.aclose()
+
+    def retire(self, proxy: Proxy | None) -> None:
+        """Has further calls use another pool: this one counts a connection that never came to be."""
+        pool = self._pools.pop(proxy, None)
+        if pool is not None:
+            self._retired.append(pool)
+
+
+async def _until_the_loop_ends(
+    pools: dict[Proxy | None, httpcore.AsyncConnectionPool], retired: list[httpcore.AsyncConnectionPool]
+) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        for pool in [*pools.values(), *retired]:
+            await pool.aclose()
+
+
+_tasks: set[Any] = set()  # a loop keeps only weak references to its tasks
+
+
+def _end(
+    guard: AsyncGenerator[None, None],
+    pools: dict[Proxy | None, httpcore.AsyncConnectionPool],
+    retired: list[httpcore.AsyncConnectionPool],
+    streams: weakref.WeakSet[AsyncStream],
+) -> None:
+    """Closes, on its loop, what a session leaves that is gone before the loop."""
+    if in_trio():
+        # The run may be ending, and takes no further task then.
+        abort_all(streams)
+        pools.clear()
+        retired.clear()
+        try:
+            guard.aclose().send(None)  # with nothing to close, it gives way nowhere
+        except StopIteration:
+            pass
+        return
+    import asyncio
+
+    task = asyncio.get_running_loop().create_task(_finish(guard))
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+
+
+async def _finish(guard: AsyncGenerator[None, None]) -> None:
+    await guard.aclose()
+
+
+class _Content:
+    """What a request carries, for httpcore to iterate over. No generator: loops warn of one left undone."""
+
+    def __init__(self, ask: Ask, run: Callable[[Run[bytes]], Awaitable[bytes]]) -> None:
+        self._read = ask.reader.read
+        self._in_memory = all(isinstance(segment, bytes) for segment in ask.request.body.segments)
+        self._run = run
+
+    def __aiter__(self) -> _Content:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = self._read() if self._in_memory else await self._run(Run(self._read))
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+
+class _AsyncPerformer:
+    """Performs the commands of one `Conduct`, to be awaited."""
+
+    def __init__(self, session: HttpcoreSession, conduct: Conduct) -> None:
+        self._session = session
+        self._conduct = conduct
+        self._response: httpcore.Response | None = None
+        self._pieces: AsyncIterator[bytes] | None = None
+
+    async def perform(self, command: Command[Any]) -> Any:
+        if isinstance(command, Run):
+            return await self._run(command)
+        try:
+            if isinstance(command, Ask):
+                return await self._ask(command)
+            if isinstance(command, Next):
+                return await self._next()
+            return await self.leave()
+        except AgentRunClientError:
+            raise
+        except Exception as error:  # whatever it is called, it is none of our caller's business
+            raise self._conduct.translate(error) from error
+
+    def _run(self, command: Run[Answer]) -> Awaitable[Answer]:
+        # The loop's own network knows how to wait for a thread through a cancellation.
+        return self._session.network.drive(iter(command))
+
+    async def _ask(self, command: Ask) -> httpcore.Response:
+        request, call = command.build(_Content(command, self._run)), command.call
+        try:
+            self._response = await self._session.pool(call.proxy).handle_async_request(request)
+        except BaseException:
+            if call.stuck:
+                self._session.retire(call.proxy)
+                await call.stream.aclose()
+            raise
+        self._pieces = aiter(cast("AsyncIterator[bytes]", self._response.stream))
+        return self._response
+
+    async def _next(self) -> bytes | None:
+        return None if self._pieces is None else await anext(self._pieces, None)
+
+    async def leave(self) -> None:
+        """Closes the response."""
+        response, pieces = self._response, self._pieces
+        self._response = self._pieces = None
+        if response is not None:
+            await response.aclose()
+            facts = cast("dict[str, Any]", response.extensions)  # pyright: ignore[reportUnknownMemberType]
+            if facts.get("http_version") != b"HTTP/2" and pieces is not None:
+                # A generator that was not run to its end is complained about; this one is at its end now.
+                try:
+                    await anext(pieces, None)
+                except (httpcore.NetworkError, httpcore.ProtocolError, RuntimeError):
+                    pass
+
+
+class HttpcoreSessions:
+    """The sessions of one client: one for each loop that it is used on; as `LoopSessions`, over httpcore."""
+
+    def __init__(
+        self, tls: TLS | None, limits: Limits | None, unix_socket: str | None, proxies: Proxies
+    ) -> None:
+        self._tls = tls or TLS()
+        self._unix_socket = unix_socket
+        self._settings = partial(_settings, self._tls, limits or Limits(), unix_socket)
+        self._proxies = proxies
+        self._by_loop: dict[object, HttpcoreSession] = {}
+
+    def get(self, loop: object, network: Callable[[TLS, str | None], LoopNetwork]) -> HttpcoreSession:
+        """The session for the running loop, made on first need."""
+        session = self._by_loop.get(loop)
+        if session is None:
+            for known, former in list(self._by_loop.items()):
+                if former.ended:
+                    self._by_loop.pop(known, None)
+            made = HttpcoreSession(network(self._tls, self._unix_socket), self._settings, self._proxies)
+            session = self._by_loop[loop] = made
+        return session
+
+    def close(self, loop: object) -> Awaitable[None] | None:
+        """Closes the connections that belong to a loop, if there are any: once it is awaited."""
+        session = self._by_loop.get(loop)
+        return None if session is None else session.aclose()

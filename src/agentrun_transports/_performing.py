@@ -1,0 +1,169 @@
+"""What those who perform commands have in common, whichever level they do it on: the loop, and local files.
+
+Rules of this file: no network, no event loop, no decision about HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+from agentrun_proto import (
+    AgentRunClientError,
+    Body,
+    BodyError,
+    Clock,
+    Command,
+    Commit,
+    Flow,
+    OpenSink,
+    OpenSource,
+    Source,
+)
+
+from ._exchange import (
+    CHUNK,
+    Exchange,
+    Link,
+    Steps,
+    file_error,
+)
+from ._pool import Limits, Pool
+
+Result = TypeVar("Result")
+
+Perform = Callable[[Command[Any]], Any]
+"""Performs a command and returns its answer; raises AgentRunClientError, on the network's level OSError."""
+
+PerformAsync = Callable[[Command[Any]], Awaitable[Any]]
+"""The same, to be awaited."""
+
+
+def drive(flow: Flow[Result], perform: Perform) -> Result:
+    """Performs the commands of a flow, one after another, and returns its result. This is a whole driver.
+
+    Args:
+        flow: of the core's commands, or of network commands.
+        perform: answers one command. What it raises of AgentRunClientError and OSError is thrown into the
+            flow, which decides what becomes of it; anything else ends the flow.
+
+    Raises:
+        Whatever the flow does not catch: AgentRunClientError, and what the caller of a flow did wrong.
+
+    >>> from agentrun_proto import Config, DataEndpoint, Head, ReadAll
+    >>> from agentrun_transports.testing import TurnedClock
+    >>> endpoint = DataEndpoint(Config(account_id="1"))
+    >>> flow = endpoint.call(endpoint.request("GET", "resources"), clock=TurnedClock())
+    >>> drive(flow, lambda command: b'{"ok":true}' if isinstance(command, ReadAll) else Head(status=200))
+    {'ok': True}
+    """
+    try:
+        command = flow.send(None)
+        while True:
+            try:
+                answer = perform(command)
+            except (OSError, AgentRunClientError) as error:
+                command = flow.throw(error)
+            else:
+                command = flow.send(answer)
+    except StopIteration as stop:
+        return cast("Result", stop.value)
+    finally:
+        flow.close()
+
+
+async def drive_async(flow: Flow[Result], perform: PerformAsync) -> Result:
+    """`drive` for every loop that has `await`; a cancellation ends the flow where it stands."""
+    try:
+        command = flow.send(None)
+        while True:
+            try:
+                answer = await perform(command)
+            except (OSError, AgentRunClientError) as error:
+                command = flow.throw(error)
+            else:
+                command = flow.send(answer)
+    except StopIteration as stop:
+        return cast("Result", stop.value)
+    finally:
+        flow.close()
+
+
+def file_steps(command: OpenSource | OpenSink | Commit, clock: Clock) -> Steps[Any]:
+    """The core's commands that touch local files, as a flow of `Run`; for those who send in another way.
+
+    Each `Run` is a blocking call; where it runs is the driver's choice.
+
+    Raises (out of the flow):
+        FileError: as the command says.
+
+    >>> import os
+    >>> from agentrun_transports.testing import TurnedClock
+    >>> drive(file_steps(OpenSource(os.devnull), TurnedClock()), lambda run: run.function())
+    Traceback (most recent call last):
+    ...
+    agentrun_proto.errors.FileError: /dev/null: is no regular file
+    """
+    return Exchange(Pool[Link](Limits(), clock.monotonic), clock).conduct(iter(command))
+
+
+class BodyReader:
+    """The content of a request, piece by piece, for HTTP libraries that want to iterate over it.
+
+    >>> from agentrun_proto import encode_body
+    >>> list(iter(BodyReader(encode_body({"a": 1})).read, b""))
+    [b'{"a":1}']
+    """
+
+    __slots__ = ("_body", "_left", "_segments")
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        self._segments = list(reversed(body.segments))
+        self._left = -1  # of the source that is being read; -1: it has not been begun
+
+    def rewind(self) -> None:
+        """Goes back to the start, for a further attempt. A blocking call where there is a file.
+
+        Raises:
+            FileError: a file cannot be read again.
+        """
+        for segment in self._body.segments:
+            if not isinstance(segment, bytes):
+                try:
+                    segment.rewind()
+                except OSError as error:
+                    raise file_error(error) from error
+        self._segments = list(reversed(self._body.segments))
+        self._left = -1
+
+    def read(self) -> bytes:
+        """The next piece; ``b""`` at the end. A blocking call where there is a file.
+
+        Raises:
+            FileError: a file cannot be read.
+            BodyError: a file has become shorter than it was.
+        """
+        while self._segments:
+            segment = self._segments[-1]
+            piece = segment if isinstance(segment, bytes) else self._read_source(segment)
+            if isinstance(segment, bytes) or not piece:
+                self._segments.pop()
+            if piece:
+                return piece
+        return b""
+
+    def _read_source(self, source: Source) -> bytes:
+        if self._left < 0:
+            self._left = source.length
+        if not self._left:
+            self._left = -1
+            return b""
+        try:
+            piece = source.read(min(CHUNK, self._left))
+        except OSError as error:
+            raise file_error(error) from error
+        if not piece:
+            raise BodyError(f"the file ended {self._left} bytes before the length it had when opened")
+        self._left -= len(piece)
+        return piece

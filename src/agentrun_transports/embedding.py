@@ -1,0 +1,83 @@
+"""The seam: how to run this client on a loop, or over an HTTP library, that it has never heard of.
+
+An operation is a function from a clock to a flow: ``lambda clock: endpoint.call(request, clock=clock)``. A
+*flow* is a generator that yields commands, is sent their answers, and returns its result. `drive` and
+`drive_async` are the whole of what runs one; what is left to write is a function that performs one command.
+There are two levels to write it on:
+
+**Level 1: perform the core's commands**, for those who have an HTTP library. They are in `agentrun_proto`::
+
+    Send          send request.method, request.url and request.fields() as they are; answer with the Head
+    ReadAll       answer with the content of that answer; DecodeError if it is larger than `limit`
+    ReadInto      write the content to a sink; answer with its length
+    OpenSource, OpenSink, Commit      local files: `file_steps` performs them
+
+A performer of `Send` follows no redirect, adds and removes no field (RFC 9112's framing aside), takes off
+no content coding, never sends a POST twice, keeps to `timeout` and `deadline` (monotonic seconds), and
+raises TransportError of the class that says what happened. `BodyReader` gives it the content to send.
+
+**Level 2: perform five network commands**, for those who have a loop. `Exchange` turns the core's commands
+into these, and knows all there is to know of HTTP/1.1, of connections and of retries::
+
+    Connect       open a connection to an origin; answer with a Link. OSError, TLSError
+    Write         send some of these bytes; answer with how many. OSError. With `watch`, something that
+                  arrives ends the wait for room too, and the answer may be 0
+    Read          receive into the link's wire; answer with how many bytes, 0 at the end. OSError
+    Wait          wait until a ticket of the pool is ready
+    Run           run a blocking call where it holds nobody up; what it raises is raised
+
+Each has a `deadline` (monotonic seconds, `math.inf` for none); when it has passed, raise TimeoutError. A
+`Link` is a connection with a `Wire` that takes its bytes; `abort` closes it at once and never waits. A
+cancellation is nothing special: close the flow, and every connection and file that it held is given back.
+
+Rules that hold here: nothing here does I/O; every name is public, and a change of one is in CHANGELOG.md.
+`docs/embedding.md` builds a driver step by step; `agentrun_transports.testing.conformance` tells whether it
+is right.
+"""
+
+from __future__ import annotations
+
+from ._exchange import (
+    Connect,
+    Exchange,
+    Link,
+    NetworkCommand,
+    Operation,
+    Read,
+    Run,
+    Steps,
+    Wait,
+    Write,
+    file_error,
+)
+from ._files import FileSink, FileSource
+from ._performing import BodyReader, Perform, PerformAsync, drive, drive_async, file_steps
+from ._pool import Limits, Pool, Ticket
+from ._wire import Wire, encode_head
+
+__all__ = [
+    "BodyReader",
+    "Connect",
+    "Exchange",
+    "FileSink",
+    "FileSource",
+    "Limits",
+    "Link",
+    "NetworkCommand",
+    "Operation",
+    "Perform",
+    "PerformAsync",
+    "Pool",
+    "Read",
+    "Run",
+    "Steps",
+    "Ticket",
+    "Wait",
+    "Wire",
+    "Write",
+    "drive",
+    "drive_async",
+    "encode_head",
+    "file_error",
+    "file_steps",
+]

@@ -1,0 +1,92 @@
+"""One asyncio connection, held in the hand: moments that no server can be made to hit every time."""
+
+import asyncio
+import contextlib
+import socket
+from functools import partial
+
+import pytest
+
+from agentrun_proto import Origin
+from agentrun_transports._asyncio_link import AsyncioLink
+from drivers_support import LOOPS, run, turns
+
+
+async def connected():
+    """A link, and the socket of its peer, which does not block."""
+    ours, peer = socket.socketpair()
+    ours.setblocking(False)
+    peer.setblocking(False)
+    loop = asyncio.get_running_loop()
+    _, link = await loop.create_connection(partial(AsyncioLink, loop, Origin("http", "h", 80)), sock=ours)
+    return link, peer
+
+
+@pytest.mark.parametrize("backend", LOOPS)
+def test_asyncio_abort_after_the_loop_has_let_the_connection_go(backend):
+    """The peer ends its side while we still have much to send, and then takes all of it: the loop closes the
+    connection when the last byte is gone. Closing it once more is nothing (a transport of asyncio then fails
+    with AttributeError, since it has forgotten its loop)."""
+
+    async def main():
+        link, peer = await connected()
+        with peer:
+            link.wire.begin("POST")
+            await link.write(bytes(5_000_000), 1e9, watch=False)
+            peer.shutdown(socket.SHUT_WR)
+            await turns(backend)
+            with contextlib.suppress(OSError):
+                while True:
+                    try:
+                        if not peer.recv(1 << 20):
+                            break
+                    except BlockingIOError:
+                        await turns(backend, 1)
+            await turns(backend)
+            link.abort()
+            link.abort()
+            with pytest.raises(OSError):
+                await link.write(b"x", 1e9, watch=False)
+
+    run(backend, main)
+
+
+@pytest.mark.parametrize("backend", LOOPS)
+def test_asyncio_abort_twice_and_after_a_reset(backend):
+    async def main():
+        link, peer = await connected()
+        peer.close()
+        await turns(backend)
+        link.abort()
+        await turns(backend)
+        link.abort()
+        assert link.take_in() == 0
+
+    run(backend, main)
+
+
+@pytest.mark.parametrize("backend", LOOPS)
+def test_asyncio_more_arrives_than_there_is_room_for(backend):
+    """Nobody takes what is there: reading stops at a buffer's worth, and goes on when there is room."""
+
+    async def main():
+        link, peer = await connected()
+        with peer:
+            link.wire.begin("GET")
+            sent = 0
+            with contextlib.suppress(BlockingIOError):
+                while sent < 10_000_000:
+                    sent += peer.send(
+                        b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" if not sent else bytes(65536)
+                    )
+            await turns(backend, 30)
+            assert link.wire.pending == 65536
+            head = link.wire.read_head()
+            assert head.status == 200
+            room = memoryview(bytearray(100_000))
+            assert link.wire.fill(room) is None
+            assert await link.read(1e9) > 0
+            link.abort()
+            await turns(backend)
+
+    run(backend, main)

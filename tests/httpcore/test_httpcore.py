@@ -1,0 +1,509 @@
+"""httpcore's transport where it has something of its own: proxies, SOCKS, HTTP/2, left-over bytes, plumbing.
+
+What every driver must do, the conformance suite has.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+import threading
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+import trustme
+
+from agentrun_proto import Config, ConnectError, ConnectTimeout, DecodeError, Timeout, TLSError
+from agentrun_transports import (
+    TLS,
+    AsyncioClient,
+    BlockingClient,
+    DataAPI,
+    Limits,
+    ResourceType,
+    TrioClient,
+    _routes,
+)
+from agentrun_transports.emulator import Emulator
+from agentrun_transports.testing import Await, ScriptedServer, Step, Tell, answer
+from proxy_servers import HTTPProxyServer, SilentProxyServer, SOCKSProxyServer
+
+
+class BlockingRunner:
+    """Runs a list of calls on one client; each is (method, *args)."""
+
+    def __call__(self, make, calls):
+        with make(BlockingClient) as client:
+            return [perform(client, *call) for call in calls]
+
+
+def perform(client, method, *args):
+    if callable(method):
+        return method(*args)
+    return getattr(client, method)(*args)
+
+
+async def perform_async(client, method, *args):
+    if callable(method):
+        return method(*args)
+    return await getattr(client, method)(*args)
+
+
+async def run_async(make, kind, calls):
+    async with make(kind) as client:
+        return [await perform_async(client, *call) for call in calls]
+
+
+def run_asyncio(make, calls):
+    return asyncio.run(run_async(make, AsyncioClient, calls))
+
+
+def run_trio(make, calls):
+    return trio.run(run_async, make, TrioClient, calls)
+
+
+RUNNERS = {"blocking": BlockingRunner(), "asyncio": run_asyncio, "trio": run_trio}
+
+
+@pytest.fixture(params=sorted(RUNNERS))
+def run(request):
+    """Runs calls on a client made by `make(class)`, on each kind of client."""
+    return RUNNERS[request.param]
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    ca = trustme.CA()
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    ca.cert_pem.write_to_path(path)
+    certificate = ca.issue_cert("localhost", "127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    return path, context, certificate
+
+
+def client_of(config, **options):
+    return lambda kind: kind(config, **options)
+
+
+def config_of(emulator, **settings):
+    return Config.from_env(emulator.environment).merge(Config(**settings))
+
+
+# --- through proxies
+
+PROXIES = {
+    "http": HTTPProxyServer,
+    "socks5": SOCKSProxyServer,
+    "http_auth": partial(HTTPProxyServer, ("user", "hunter/2")),
+    "socks5_auth": partial(SOCKSProxyServer, ("user", "hunter2")),
+}
+
+
+@pytest.mark.parametrize("proxy", sorted(PROXIES))
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_through_a_proxy(run, proxy, scheme, authority, tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    path, context, _ = authority
+    sent = tmp_path / "sent.bin"
+    sent.write_bytes(bytes(range(256)) * 3000)
+    saved = tmp_path / "saved.bin"
+    with Emulator(ssl_context=context if scheme == "https" else None) as emulator, PROXIES[proxy]() as server:
+        url = server.url.replace("hunter/2", "hunter%2F2")
+        make = client_of(config_of(emulator), tls=TLS(ca_file=str(path)), proxy=url)
+        if scheme == "http" and "http" in proxy:
+            # This proxy forwards one request a connection, which httpcore keeps: one call each.
+            run(make, [("post", "resources", {"name": "first"})])
+            assert server.served[0].startswith("POST http://127.0.0.1:")
+        else:
+            run(
+                make,
+                [
+                    ("post", "resources", {"name": "first"}),
+                    ("get", "resources"),
+                    ("post_file", "files", sent, "/data/f"),
+                    ("get_file", "files", saved, {"path": "/data/f"}),
+                ],
+            )
+            assert saved.read_bytes() == sent.read_bytes()
+            assert len(server.served) == 1, "one tunnel for all of it"
+            assert str(emulator.port) in server.served[0]
+        assert emulator.connections == 1
+    assert "hunter" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", [HTTPProxyServer, SOCKSProxyServer])
+def test_a_proxy_that_refuses_our_password(run, kind, authority):
+    path, context, _ = authority
+    with Emulator(ssl_context=context) as emulator, kind(("user", "right")) as server:
+        make = client_of(
+            config_of(emulator), tls=TLS(ca_file=str(path)), proxy=server.url.replace("right", "hunter2")
+        )
+        with pytest.raises(ConnectError) as refused:
+            run(make, [("post", "resources", {"name": "first"})])
+        assert not refused.value.may_be_processed
+        assert str(server.port) in str(refused.value)
+        assert "hunter2" not in str(refused.value) + repr(refused.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", b"SSH-2.0-x\r\n\r\n", b""]
+)
+def test_a_proxy_that_gives_no_tunnel(run, said, authority):
+    path, context, _ = authority
+    with Emulator(ssl_context=context) as emulator, HTTPProxyServer() as server:
+        server.answer = said
+        make = client_of(config_of(emulator), tls=TLS(ca_file=str(path)), proxy=server.url)
+        with pytest.raises(ConnectError) as refused:
+            run(make, [("post", "resources", {"name": "first"})])
+        assert not refused.value.may_be_processed
+        assert emulator.connections == 0
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_a_proxy_that_is_silent(run, scheme, authority):
+    path, context, _ = authority
+    with Emulator(ssl_context=context) as emulator, SilentProxyServer() as server:
+        url = f"{scheme}://127.0.0.1:{server.port}"
+        config = config_of(emulator, timeout=Timeout(total=0.3))
+        with pytest.raises(ConnectTimeout) as late:
+            run(
+                client_of(config, tls=TLS(ca_file=str(path)), proxy=url),
+                [("post", "resources", {"name": "x"})],
+            )
+        assert not late.value.may_be_processed
+
+
+def test_cancelled_while_a_proxy_is_silent(authority):
+    """httpcore would count a connection that never came to be for ever, and leave its socket open."""
+    path, _, _ = authority
+    options = {"tls": TLS(ca_file=str(path)), "limits": Limits(total=1, per_origin=1)}
+
+    async def on_asyncio(client):
+        task = asyncio.ensure_future(client.get("a"))
+        await asyncio.get_running_loop().run_in_executor(None, server.accepted.wait)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async def on_trio(client):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.get, "a")
+            await trio.to_thread.run_sync(server.accepted.wait)
+            nursery.cancel_scope.cancel()
+
+    async def main(kind, cancel):
+        config = Config(data_endpoint="https://service.test", timeout=Timeout(total=30, connect=0.2))
+        async with kind(config, proxy=server.url, **options) as client:
+            await cancel(client)
+            with pytest.raises(ConnectTimeout):  # and no PoolTimeout
+                await client.get("b")
+
+    for run, kind, cancel in ((asyncio.run, AsyncioClient, on_asyncio), (trio.run, TrioClient, on_trio)):
+        with SilentProxyServer() as server:
+            run(main(kind, cancel)) if run is asyncio.run else run(main, kind, cancel)
+
+
+def test_a_proxy_that_is_not_there(run):
+    with ScriptedServer() as server:
+        port = server.port
+    make = client_of(Config(data_endpoint="http://service.test"), proxy=f"http://127.0.0.1:{port}")
+    with pytest.raises(ConnectError, match=f"127.0.0.1:{port}"):
+        run(make, [("get", "resources")])
+
+
+# --- TLS and HTTP/2
+
+
+def test_a_certificate_that_nobody_vouches_for(run, authority):
+    _, context, _ = authority
+    with Emulator(ssl_context=context) as emulator, pytest.raises(TLSError):
+        run(client_of(config_of(emulator), transport="httpcore"), [("get", "resources")])
+
+
+@pytest.fixture(scope="module")
+def hypercorn_server(authority, tmp_path_factory):
+    """An ASGI server that says in JSON which HTTP version it was asked in, and how much it was sent."""
+    pytest.importorskip("hypercorn", reason="hypercorn is not installed")
+    from hypercorn.asyncio import serve
+    from hypercorn.config import Config as ServerConfig
+
+    _, _, certificate = authority
+    folder = tmp_path_factory.mktemp("hypercorn")
+    key, chain = folder / "key.pem", folder / "chain.pem"
+    certificate.private_key_pem.write_to_path(key)
+    for position, blob in enumerate(certificate.cert_chain_pems):
+        blob.write_to_path(chain, append=position > 0)
+
+    async def app(scope, receive, send):
+        if scope["type"] != "http":
+            return
+        size, more = 0, True
+        while more:
+            event = await receive()
+            size += len(event.get("body", b""))
+            more = event.get("more_body", False)
+        content = b'{"version": "%s", "size": %d}' % (scope["http_version"].encode(), size)
+        headers = [(b"content-type", b"application/json")]
+        if scope["path"].endswith("/big"):
+            content, headers = bytes(1_000_000), [(b"content-type", b"application/octet-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    config = ServerConfig()
+    config.bind = ["127.0.0.1:0"]
+    config.keyfile, config.certfile = str(key), str(chain)
+    config.errorlog = None
+    config.graceful_timeout = 0.1
+    sockets = config.create_sockets()
+    sockets.secure_sockets[0].listen(128)  # whoever comes before the server is up waits
+    port = sockets.secure_sockets[0].getsockname()[1]
+    config.create_sockets = lambda: sockets
+    loop = asyncio.new_event_loop()
+    over = asyncio.Event()
+    started = threading.Event()
+
+    async def main():
+        started.set()
+        await serve(app, config, shutdown_trigger=over.wait)
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(main(),))
+    thread.start()
+    started.wait()
+    yield f"https://127.0.0.1:{port}"
+    loop.call_soon_threadsafe(over.set)
+    thread.join()
+    loop.close()
+    for sock in sockets.secure_sockets:
+        sock.close()
+
+
+def test_http2(run, hypercorn_server, authority, tmp_path):
+    path, _, _ = authority
+    sent = tmp_path / "sent.bin"
+    sent.write_bytes(bytes(1_000_000))
+    saved = tmp_path / "saved.bin"
+    config = Config(data_endpoint=hypercorn_server)
+    results = run(
+        client_of(config, tls=TLS(ca_file=str(path)), transport="httpcore"),
+        [
+            ("get", "a"),
+            ("post", "b", {"x": 1}),
+            ("post_file", "c", sent, "/f"),
+            ("get_file", "big", saved),
+        ],
+    )
+    assert [result.get("version") for result in results[:3]] == ["2", "2", "2"]
+    assert results[1]["size"] == 7
+    assert results[2]["size"] > 1_000_000
+    assert saved.read_bytes() == bytes(1_000_000)
+
+
+def test_http2_is_not_forced_on_our_own_connections(hypercorn_server, authority):
+    """httpcore sets what is negotiated in the context it is given: it must not be the one that others use."""
+    path, _, _ = authority
+    tls, config = TLS(ca_file=str(path)), Config(data_endpoint=hypercorn_server)
+    with BlockingClient(config, tls=tls, transport="httpcore") as client:
+        assert client.get("a")["version"] == "2"
+    with BlockingClient(config, tls=tls) as client:
+        assert client.get("a")["version"] == "1.1"
+
+
+# --- what is said after an answer reaches nobody
+
+WHOLE = answer({"ok": 1})
+EVIL = answer({"evil": 1})
+NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
+AFTER = {
+    "bytes": WHOLE + b"x",
+    "line end": WHOLE + b"\r\n",
+    "a second answer": WHOLE + EVIL,
+    "part of a second answer": WHOLE + EVIL[:-3],
+    "after chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n"
+    + b'{"ok": 1}'
+    + b"\r\n0\r\n\r\n"
+    + EVIL,
+    "after an empty answer": answer(b"") + EVIL,
+    "a body on 204": NO_CONTENT + b'{"ok": 1}',
+    "an answer on 204": NO_CONTENT + EVIL,
+}
+
+
+@pytest.mark.parametrize("name", sorted(AFTER))
+def test_left_over_bytes(run, name):
+    with ScriptedServer(AFTER[name]) as server:
+        make = client_of(Config(data_endpoint=server.url), transport="httpcore")
+        results = run(make, [("get", "a"), ("get", "b"), ("get", "c")])
+        assert results[0] in ({"ok": 1}, {})
+        assert [result["target"][-1] for result in results[1:]] == ["b", "c"]
+        assert [request.connection for request in server.requests] == [0, 1, 1]
+
+
+class TwoRecords:
+    """A TLS server whose first answer is followed by another, in a record of its own but in one segment."""
+
+    def __init__(self, context):
+        self._context = context
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.connections = 0
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self):
+        for said in ([WHOLE, EVIL], [answer({"own": 1})]):
+            sock, _ = self._listener.accept()
+            self.connections += 1
+            with sock:
+                incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+                secure = self._context.wrap_bio(incoming, outgoing, server_side=True)
+                self._until(sock, incoming, outgoing, secure.do_handshake)
+                while b"\r\n\r\n" not in self._until(sock, incoming, outgoing, partial(secure.read, 65536)):
+                    pass
+                for record in said:
+                    secure.write(record)
+                sock.sendall(outgoing.read())
+                with contextlib.suppress(ConnectionResetError):  # the client closes with bytes unread
+                    while sock.recv(65536):
+                        pass
+
+    def _until(self, sock, incoming, outgoing, function):
+        while True:
+            try:
+                return function()
+            except ssl.SSLWantReadError:
+                sock.sendall(outgoing.read())
+                incoming.write(sock.recv(65536))
+            finally:
+                if outgoing.pending:
+                    sock.sendall(outgoing.read())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._thread.join()
+        self._listener.close()
+
+
+def test_a_second_answer_in_a_tls_record_of_its_own(run, authority):
+    path, context, _ = authority
+    with TwoRecords(context) as server:
+        config = Config(data_endpoint=f"https://127.0.0.1:{server.port}", timeout=10)
+        make = client_of(config, tls=TLS(ca_file=str(path)), transport="httpcore")
+        assert run(make, [("get", "a"), ("get", "b")]) == [{"ok": 1}, {"own": 1}]
+        assert server.connections == 2
+
+
+def test_a_second_answer_that_comes_later(run):
+    done, said = threading.Event(), threading.Event()
+    with ScriptedServer([WHOLE, Await(done), EVIL, Tell(said)]) as server:
+        make = client_of(Config(data_endpoint=server.url), transport="httpcore")
+        results = run(make, [("get", "a"), (done.set,), (said.wait,), ("get", "b")])
+        assert results[0] == {"ok": 1}
+        assert results[3]["target"].endswith("/b")
+        assert [request.connection for request in server.requests] == [0, 1]
+
+
+def test_what_is_well_is_used_again(run):
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with ScriptedServer(WHOLE, NO_CONTENT, head + b"2\r\n{}\r\n0\r\n\r\n", answer(b"")) as server:
+        make = client_of(Config(data_endpoint=server.url), transport="httpcore")
+        run(make, [("get", name) for name in "abcde"])
+        assert server.connections == 1
+
+
+def test_an_endless_answer_is_not_held_in_memory(run, monkeypatch):
+    monkeypatch.setattr("agentrun_proto.flows.MAX_BODY", 100_000)
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with ScriptedServer([head + b"FFFFFF\r\n" + bytes(200_000), Step.STALL]) as server:
+        make = client_of(Config(data_endpoint=server.url), transport="httpcore")
+        with pytest.raises(DecodeError, match="larger than 100000"):
+            run(make, [("get", "a")])
+
+
+# --- plumbing
+
+
+def test_from_env(run):
+    with Emulator() as emulator, SOCKSProxyServer() as proxy:
+        environment = {**emulator.environment, "ALL_PROXY": proxy.url}
+        run(lambda kind: kind.from_env(environment), [("get", "resources")])
+        assert len(proxy.served) == 1
+        run(lambda kind: kind.from_env({**environment, "NO_PROXY": "127.0.0.1"}), [("get", "resources")])
+        run(lambda kind: kind.from_env(environment, transport="native"), [("get", "resources")])
+        assert len(proxy.served) == 1
+        assert emulator.requests.count == 3
+
+
+def test_data_api_reads_the_environment(monkeypatch):
+    with Emulator() as emulator, SOCKSProxyServer() as proxy:
+        for name, value in {**emulator.environment, "ALL_PROXY": proxy.url}.items():
+            monkeypatch.setenv(name, value)
+        api = DataAPI("name", ResourceType.Sandbox)
+        api.get("resources")
+        asyncio.run(api.get_async("resources"))
+        trio.run(api.get_async, "resources")
+        assert len(proxy.served) == 3, "each loop, and blocking calls, with connections of their own"
+        DataAPI("name", ResourceType.Sandbox, transport="native").get("resources")
+        monkeypatch.delenv("ALL_PROXY")
+        DataAPI("name", ResourceType.Sandbox, proxy=proxy.url).get("resources")
+        assert len(proxy.served) == 4
+        api.close()
+
+
+def test_the_extra_is_named_where_it_is_missing(monkeypatch):
+    monkeypatch.setattr(_routes, "find_spec", lambda name: None)
+    config = Config(data_endpoint="http://service.test")
+    with pytest.raises(ImportError, match=r"pip install 'agentrun-proto\[httpcore\]'"):
+        BlockingClient(config, transport="httpcore")
+    with pytest.raises(ImportError, match="the proxy http://proxy:1 needs") as told:
+        TrioClient(config, proxy="http://user:hunter2@proxy:1")
+    assert "hunter2" not in str(told.value)
+    BlockingClient(config)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"transport": "carrier pigeon"},
+        {"transport": "native", "proxy": "http://a:1"},
+        {"unix_socket": "/tmp/s", "proxy": "http://a:1"},
+        {"proxy": "http://a:1/path"},
+    ],
+)
+def test_misuse(options):
+    with pytest.raises(ValueError):
+        BlockingClient(Config(data_endpoint="http://service.test"), **options)
+
+
+def test_over_a_unix_socket(run, tmp_path):
+    path = Path(tmp_path, "s")
+    with Emulator(unix_socket=path) as emulator:
+        make = client_of(config_of(emulator), unix_socket=str(path), transport="httpcore")
+        assert run(make, [("get", "resources")])[0]["data"]["total"] == 0
+
+
+def test_a_client_that_is_dropped_closes_its_connections_in_the_loop():
+    with Emulator() as emulator:
+
+        async def use():
+            client = AsyncioClient(config_of(emulator), transport="httpcore")
+            await client.get("resources")
+
+        async def main():
+            await use()
+            await asyncio.sleep(0)
+
+        asyncio.run(main(), debug=True)
+        trio.run(
+            partial(
+                run_async,
+                client_of(config_of(emulator), transport="httpcore"),
+                TrioClient,
+                [("get", "resources")],
+            )
+        )
