@@ -17,12 +17,12 @@ from typing import Any, TypeVar, cast
 
 from agentrun_proto import AgentRunClientError, Origin, TLSError
 
-from ._addresses import FOREVER, Address, interleaved, tune
+from ._addresses import Address, interleaved, tune
 from ._asyncio_link import AsyncioLink
 from ._exchange import Connect, Read, Run, Steps, Wait, Write
 from ._faces import NativeFace
 from ._sessions import LoopNetwork
-from ._tls import TLS, tls_context
+from ._tls import TLS, TLSLayer, tls_context
 
 Result = TypeVar("Result")
 
@@ -81,7 +81,9 @@ class AsyncioNetwork:
 
     def close_from_anywhere(self, close: Callable[[], None]) -> None:
         """Closes connections from whichever thread drops the last reference to their client."""
-        if not self._loop.is_closed():
+        if asyncio._get_running_loop() is self._loop:  # documented for this: None where none runs
+            close()  # at once: the loop may be about to stop
+        elif not self._loop.is_closed():
             self._loop.call_soon_threadsafe(close)
 
     def _write(self, command: Write) -> Awaitable[int]:
@@ -93,7 +95,7 @@ class AsyncioNetwork:
 
     async def _connect(self, command: Connect) -> AsyncioLink:
         left = command.deadline - self._loop.time()
-        opening = self._loop.create_task(self._open(command.origin, left))
+        opening = self._loop.create_task(self._open(command.origin))
         try:
             await asyncio.wait({opening}, timeout=None if left == inf else left)
         except BaseException:
@@ -107,22 +109,23 @@ class AsyncioNetwork:
         except (ssl.SSLError, ssl.CertificateError) as error:
             raise TLSError(f"the TLS handshake with {command.origin} failed: {error}") from error
 
-    async def _open(self, origin: Origin, left: float) -> AsyncioLink:
+    async def _open(self, origin: Origin) -> AsyncioLink:
         host = origin.host.strip("[]")
-        secure: dict[str, Any] = {}
-        if origin.scheme == "https":
-            # The loop's own limit on a handshake, 60 seconds, gives way to ours.
-            limit = min(max(left, 0), FOREVER) + 1
-            secure = {"ssl": tls_context(self._tls), "server_hostname": host, "ssl_handshake_timeout": limit}
-        factory = partial(AsyncioLink, self._loop, origin)
+        layer = TLSLayer(tls_context(self._tls), host) if origin.scheme == "https" else None
+        factory = partial(AsyncioLink, self._loop, origin, layer)
         if self._unix_socket is not None:
-            _, link = await self._loop.create_unix_connection(factory, self._unix_socket, **secure)
-            return link
-        sock = await self._connect_first(await self._resolve(host, origin.port))
+            _, link = await self._loop.create_unix_connection(factory, self._unix_socket)
+        else:
+            sock = await self._connect_first(await self._resolve(host, origin.port))
+            try:
+                _, link = await self._loop.create_connection(factory, sock=sock)
+            except BaseException:
+                sock.close()
+                raise
         try:
-            _, link = await self._loop.create_connection(factory, sock=sock, **secure)
+            await link.handshake()
         except BaseException:
-            sock.close()
+            link.abort()
             raise
         return link
 

@@ -1,7 +1,11 @@
 """A connection of asyncio's: a `BufferedProtocol` whose buffer is the wire's.
 
-Rules of this file: bytes arrive in the wire's buffer, with no copy and no task between; one timer a
-connection, armed again only when a deadline lies before it.
+Rules of this file: bytes arrive in the wire's buffer, with no task between; one timer a connection, armed
+again only when a deadline lies before it.
+
+TLS is our own layer over the loop's plain transport: the loops' own keep what they have deciphered to
+themselves, so that bytes after an answer could not be seen before the connection is used again, and Python
+3.10's pushes on where there is no room.
 """
 
 from __future__ import annotations
@@ -13,21 +17,24 @@ from typing import cast
 from agentrun_proto import Origin
 
 from ._readiness import Readiness
-from ._wire import Wire
+from ._tls import TLSLayer
+from ._wire import BUFFER_SIZE, Wire
 
 
 class AsyncioLink(asyncio.BufferedProtocol):
     """A connection: the loop puts what arrives into the wire's buffer and wakes whoever awaits it."""
 
     __slots__ = (
+        "_cipher",
         "_deadline",
         "_ended",
         "_failure",
         "_full",
+        "_layer",
         "_loop",
         "_paused",
         "_ready",
-        "_secure",
+        "_shaken",
         "_timer",
         "_transport",
         "_unread",
@@ -38,7 +45,7 @@ class AsyncioLink(asyncio.BufferedProtocol):
         "wire",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, origin: Origin) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, origin: Origin, layer: TLSLayer | None) -> None:
         self.origin = origin
         self.wire = Wire()
         self.used = False
@@ -54,7 +61,9 @@ class AsyncioLink(asyncio.BufferedProtocol):
         self._failure: Exception | None = None
         self._full = False  # the buffer is, and reading was paused
         self._paused = False  # the transport wants no more to write
-        self._secure = origin.scheme == "https"
+        self._layer = layer
+        self._shaken = layer is None  # hands, in TLS
+        self._cipher = memoryview(bytearray(0 if layer is None else BUFFER_SIZE))
 
     # What the loop calls
 
@@ -63,27 +72,31 @@ class AsyncioLink(asyncio.BufferedProtocol):
         self._ready = Readiness(transport.get_extra_info("socket").fileno())
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self.wire.get_buffer()
+        return self.wire.get_buffer() if self._layer is None else self._cipher
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.wire.received(nbytes)
-        self._unread += nbytes
+        if self._layer is None:
+            self._take(nbytes)
+        else:
+            self._layer.receive(self._cipher[:nbytes])
+            self._decipher()
         if not self.wire.get_buffer() and self._transport is not None:
             self._full = True
             self._transport.pause_reading()
         self._wake()
 
     def eof_received(self) -> bool:
+        if self._layer is not None:
+            self._layer.receive(b"")
+            self._decipher()
         self._ended = True
         self._wake()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._secure and not self._ended and exc is None:
-            exc = ConnectionResetError("the connection ended without TLS saying so")
         self._ended = True
-        self._failure = exc
-        self._transport = None
+        self._failure = self._failure or exc
+        self._transport = self._ready = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -95,6 +108,27 @@ class AsyncioLink(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self._paused = False
         self._wake()
+
+    def _take(self, count: int) -> None:
+        self.wire.received(count)
+        self._unread += count
+
+    def _decipher(self) -> None:
+        """Moves what has arrived under TLS into the wire, as far as there is room."""
+        if self._layer is None or not self._shaken:
+            return
+        try:
+            while room := self.wire.get_buffer():
+                count = self._layer.read_into(room)
+                if count is None:
+                    break
+                if not count:
+                    self._ended = True
+                    break
+                self._take(count)
+        except OSError as error:
+            self._ended = True
+            self._failure = error
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -137,9 +171,27 @@ class AsyncioLink(asyncio.BufferedProtocol):
             self._timer.cancel()
             self._timer = None
 
+    async def handshake(self) -> None:
+        """The TLS handshake. Raises ssl.SSLError."""
+        while self._layer is not None and not self._shaken:
+            try:
+                self._shaken = self._layer.handshake()
+            finally:  # a refusal is sent too
+                if self._transport is not None:
+                    self._transport.write(self._layer.to_send())
+            if not self._shaken:
+                if self._failure is not None or (self._ended and self._transport is None):
+                    raise ConnectionResetError("the connection ended amid the TLS handshake")
+                await self._wait(inf)
+        self._decipher()
+
     async def read(self, deadline: float) -> int:
         """Waits until bytes have arrived in the wire; 0 at the end."""
-        while not self._unread:
+        while True:
+            self._decipher()
+            if self._unread:
+                count, self._unread = self._unread, 0
+                return count
             if self._failure is not None:
                 raise ConnectionResetError(str(self._failure)) from self._failure
             if self._ended:
@@ -148,8 +200,6 @@ class AsyncioLink(asyncio.BufferedProtocol):
                 self._full = False
                 self._transport.resume_reading()
             await self._wait(deadline)
-        count, self._unread = self._unread, 0
-        return count
 
     async def write(self, data: bytes | memoryview, deadline: float, *, watch: bool) -> int:
         """Hands bytes to the transport once it has room; with `watch`, whatever arrives ends the wait."""
@@ -159,11 +209,18 @@ class AsyncioLink(asyncio.BufferedProtocol):
             await self._wait(deadline)
         if self._transport is None or self._ended or self._transport.is_closing():
             raise ConnectionResetError("the connection is closed")
-        self._transport.write(data)
+        if self._layer is None:
+            self._transport.write(data)
+        else:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._layer.write(rest) :]
+            self._transport.write(self._layer.to_send())
         return len(data)
 
     def take_in(self) -> int | None:
         """How many bytes have arrived, which the loop has put into the wire; 0 at the end, None if none."""
+        self._decipher()
         count, self._unread = self._unread, 0
         if count or self._ended:
             return count

@@ -18,7 +18,9 @@ async def connected():
     ours.setblocking(False)
     peer.setblocking(False)
     loop = asyncio.get_running_loop()
-    _, link = await loop.create_connection(partial(AsyncioLink, loop, Origin("http", "h", 80)), sock=ours)
+    _, link = await loop.create_connection(
+        partial(AsyncioLink, loop, Origin("http", "h", 80), None), sock=ours
+    )
     return link, peer
 
 

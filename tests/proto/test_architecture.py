@@ -92,7 +92,7 @@ _DRIVERS = frozenset({"_blocking", "_asyncio", "_trio"})
 _CLIENTS = _BELOW_DRIVERS | _DRIVERS | {"_blocking_client", "data_api", "embedding"}
 TRANSPORT_ARROWS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(_LEAVES, frozenset()),
-    "_asyncio_link": frozenset({"_readiness", "_wire"}),
+    "_asyncio_link": frozenset({"_readiness", "_tls", "_wire"}),
     "_exchange": frozenset({"_files", "_pool", "_wire"}),
     "_sessions": frozenset({"_exchange", "_pool", "_tls"}),
     "_performing": frozenset({"_exchange", "_files", "_pool"}),
