@@ -49,9 +49,26 @@ def test_the_whole_job(run, private_temporary_folder):
         "sha256 equal",
     ):
         assert shown in ran.out
-    assert ran.out.splitlines()[-1].startswith("All 9 steps are as they should be, in ")
+    assert ran.out.splitlines()[-1].startswith("All 9 steps are as they should be, over blocking, in ")
     assert list(private_temporary_folder.iterdir()) == []
     assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.parametrize("driver", ["asyncio", "trio"])
+def test_the_whole_job_on_a_loop(run, small, monkeypatch, driver):
+    """Every call goes over that driver: none of them is a blocking one."""
+    monkeypatch.setattr(DataAPI, "_run", None)
+    ran = run("demo", "--driver", driver)
+    assert (ran.code, ran.err) == (0, "")
+    assert lines(ran) == [("ok", name) for name in NAMES]
+    assert ran.out.splitlines()[-1].startswith(f"All 9 steps are as they should be, over {driver}, in ")
+
+
+def test_a_loop_that_is_not_installed(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "trio", None)
+    ran = run("demo", "--driver", "trio")
+    assert ran.code == 2
+    assert "pip install 'agentrun-proto[trio]'" in ran.err
 
 
 def test_the_callers_environment_is_not_used(run, small, monkeypatch):

@@ -18,6 +18,7 @@ from .requests import download, header_field, query_pair, send, upload
 from .screen import Screen
 from .settings import add_flags, show_config
 from .signed import sign
+from .through import DRIVERS
 
 PROGRAM = "agentrun-data"
 
@@ -145,8 +146,13 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _nothing(parser: argparse.ArgumentParser) -> None:
-    del parser
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--driver",
+        choices=sorted(DRIVERS),
+        default="blocking",
+        help="what carries the calls (default: blocking; trio needs the extra of that name)",
+    )
 
 
 _OUTPUT = "The JSON of the answer goes to stdout: coloured on a terminal, on one line elsewhere."
@@ -268,13 +274,15 @@ agentrun-data emulator --port 8077 --folder ./agentrun-data""",
     ),
     Command(
         name="demo",
-        usage="",
+        usage="[--driver asyncio|blocking|trio]",
         summary="see the whole job done and checked, without an account",
         description="Starts an emulator on a free port and walks through the job with signed requests: "
         "create, list, patch, read, two that are refused, 20 MB up and down, delete. Each step checks what "
         "it gets. Leaves nothing behind; ends with 1 if anything is not as it should be.",
-        examples="agentrun-data demo",
-        takes=_nothing,
+        examples="""\
+agentrun-data demo
+agentrun-data demo --driver asyncio""",
+        takes=_demo,
         run=demo,
     ),
 )

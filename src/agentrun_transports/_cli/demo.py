@@ -21,6 +21,7 @@ from agentrun_proto import AgentRunClientError, Config, NotFoundError, Permissio
 from ..data_api import DataAPI, ResourceType
 from .failures import DONE, REFUSED
 from .screen import Screen
+from .through import DRIVERS, Api
 
 if TYPE_CHECKING:
     from ..emulator import Emulator
@@ -53,7 +54,8 @@ class Scene:
             access_key_secret=emulator.environment["AGENTRUN_ACCESS_KEY_SECRET"],
             timeout=_TIMEOUT,
         )
-        self.api = DataAPI("demo", ResourceType.Runtime, self.config)
+        self.client = DataAPI("demo", ResourceType.Runtime, self.config)
+        self.api: Api = self.client
         self.resource = ""
         self.digest = ""
 
@@ -192,14 +194,19 @@ def demo(args: argparse.Namespace, screen: Screen) -> int:
     with Emulator() as emulator, tempfile.TemporaryDirectory(prefix="agentrun-demo-") as folder:
         screen.line(("An emulator of the service runs at ", ""), (emulator.endpoint, "cyan"))
         scene = Scene(emulator, Path(folder))
-        with scene.api:
-            failed = walk(STEPS, scene, screen)
+
+        def work(api: Api) -> str | None:
+            scene.api = api
+            return walk(STEPS, scene, screen)
+
+        with scene.client:
+            failed = DRIVERS[args.driver](scene.client, work)
     if failed is not None:
         screen.line(("Step ", ""), (failed, "bold red"), (" is not as it should be.", ""))
         return REFUSED
     screen.line(
         (f"All {len(STEPS)} steps are as they should be", "bold green"),
-        (f", in {perf_counter() - begin:.1f} s.", ""),
+        (f", over {args.driver}, in {perf_counter() - begin:.1f} s.", ""),
     )
     return DONE
 
