@@ -19,12 +19,35 @@ Call = Callable[..., Any]
 class Api(Protocol):
     """The part of `DataAPI` that the demo uses."""
 
-    get: Call
-    post: Call
-    patch: Call
-    delete: Call
-    post_file: Call
-    get_file: Call
+    @property
+    def get(self) -> Call:
+        """`DataAPI.get`."""
+        ...
+
+    @property
+    def post(self) -> Call:
+        """`DataAPI.post`."""
+        ...
+
+    @property
+    def patch(self) -> Call:
+        """`DataAPI.patch`."""
+        ...
+
+    @property
+    def delete(self) -> Call:
+        """`DataAPI.delete`."""
+        ...
+
+    @property
+    def post_file(self) -> Call:
+        """`DataAPI.post_file`."""
+        ...
+
+    @property
+    def get_file(self) -> Call:
+        """`DataAPI.get_file`."""
+        ...
 
 
 class _Through:
