@@ -71,7 +71,10 @@ class FileSink:
         # A long name must still leave room for what is added to it (255 bytes on common file systems).
         self._temporary = os.path.join(folder, f".{name[:48]}.{os.urandom(8).hex()}.part")
         # Opened as any new file is, so that it has the mode of a new file.
-        self._file = open(self._temporary, "xb", buffering=0)  # noqa: SIM115 - it outlives this call
+        try:
+            self._file = open(self._temporary, "xb", buffering=0)  # noqa: SIM115 - it outlives this call
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from None  # the name that the caller knows
         self.size = 0
 
     def write(self, piece: bytes | memoryview) -> None:

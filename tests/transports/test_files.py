@@ -431,3 +431,10 @@ def test_two_sinks_for_one_target_do_not_mix(tmp_path):
     second.commit()
     assert (tmp_path / "f").read_bytes() == b"2" * 5
     assert [entry.name for entry in tmp_path.iterdir()] == ["f"]
+
+
+def test_an_error_names_the_path_that_the_caller_gave(tmp_path):
+    target = tmp_path / "missing" / "file"
+    with pytest.raises(OSError, match="No such file") as raised:
+        FileSink(str(target))
+    assert raised.value.filename == str(target)
