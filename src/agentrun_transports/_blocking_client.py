@@ -114,6 +114,9 @@ class BlockingClient(SyncFace):
             proxy=Proxies.from_env(environment),
         )
 
+    upload = SyncFace.post_file
+    download = SyncFace.get_file
+
     def _run(self, operation: Operation[Result]) -> Result:
         return self._session.run(operation)
 
