@@ -15,10 +15,11 @@ from functools import partial
 from math import inf
 from typing import Any, TypeVar, cast
 
-from agentrun_proto import AgentRunClientError, Origin, TLSError
+from agentrun_proto import Command, Origin, TLSError
 
 from ._addresses import Address, interleaved, tune
 from ._asyncio_link import AsyncioLink
+from ._drive import drive_async
 from ._exchange import Connect, Read, Run, Steps, Wait, Write
 from ._faces import NativeFace
 from ._sessions import LoopNetwork
@@ -59,20 +60,11 @@ class AsyncioNetwork:
 
     async def drive(self, steps: Steps[Result]) -> Result:
         """Performs network commands until their flow returns."""
-        perform = self._perform
-        try:
-            command = steps.send(None)
-            while True:
-                try:
-                    answer = await perform[type(command)](command)
-                except (OSError, AgentRunClientError) as error:
-                    command = steps.throw(error)
-                else:
-                    command = steps.send(answer)
-        except StopIteration as stop:
-            return cast("Result", stop.value)
-        finally:
-            steps.close()
+        return await drive_async(steps, self.perform)
+
+    def perform(self, command: Command[Any]) -> Awaitable[Any]:
+        """Performs one network command."""
+        return self._perform[type(command)](command)
 
     @property
     def ended(self) -> bool:

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from agentrun_proto import AgentRunClientError, Origin, TLSError
+from agentrun_proto import Command, Origin, TLSError
 
 from ._addresses import FOREVER, open_first, open_socket, resolve, seconds_left
 from ._blocking_call import warn_in_a_loop
+from ._drive import drive
 from ._exchange import Connect, Exchange, Link, Operation, Read, Run, Steps, Wait, Write
 from ._pool import Limits, Pool
 from ._readiness import Readiness
@@ -118,20 +119,11 @@ class BlockingNetwork:
 
     def drive(self, steps: Steps[Result]) -> Result:
         """Performs network commands until their flow returns."""
-        perform = self._perform
-        try:
-            command = steps.send(None)
-            while True:
-                try:
-                    answer = perform[type(command)](command)
-                except (OSError, AgentRunClientError) as error:
-                    command = steps.throw(error)
-                else:
-                    command = steps.send(answer)
-        except StopIteration as stop:
-            return cast("Result", stop.value)
-        finally:
-            steps.close()
+        return drive(steps, self.perform)
+
+    def perform(self, command: Command[Any]) -> Any:
+        """Performs one network command."""
+        return self._perform[type(command)](command)
 
     def _connect(self, command: Connect) -> BlockingLink:
         origin, deadline = command.origin, command.deadline

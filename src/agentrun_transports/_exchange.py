@@ -22,7 +22,6 @@ from math import inf
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from agentrun_proto import (
-    AgentRunClientError,
     Body,
     BodyError,
     Clock,
@@ -48,6 +47,7 @@ from agentrun_proto import (
 )
 from agentrun_proto.messages import IDEMPOTENT_METHODS
 
+from ._drive import conduct
 from ._files import FileSink, FileSource
 from ._pool import Pool, Pooled, Ticket
 from ._wire import Wire, encode_head
@@ -165,19 +165,12 @@ class Exchange:
     def conduct(self, flow: Flow[Result]) -> Steps[Result]:
         """The flow, as a flow of network commands. However it ends, nothing stays open."""
         try:
-            command = flow.send(None)
-            while True:
-                try:
-                    answer = yield from _PERFORM[type(command)](self, cast("Any", command))
-                except AgentRunClientError as error:
-                    command = flow.throw(error)
-                else:
-                    command = flow.send(answer)
-        except StopIteration as stop:
-            return cast("Result", stop.value)
+            return (yield from conduct(flow, self._perform))
         finally:
             self._drop()
-            flow.close()
+
+    def _perform(self, command: Command[Any]) -> Steps[Any]:
+        return _PERFORM[type(command)](self, command)
 
     # Places and connections
 

@@ -1,21 +1,17 @@
-"""What those who perform commands have in common, whichever level they do it on: the loop, and local files.
+"""For those who perform the core's commands over an HTTP library: local files, and bodies.
 
 Rules of this file: no network, no event loop, no decision about HTTP.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from agentrun_proto import (
-    AgentRunClientError,
     Body,
     BodyError,
     Clock,
-    Command,
     Commit,
-    Flow,
     OpenSink,
     OpenSource,
     Source,
@@ -32,62 +28,6 @@ from ._pool import Limits, Pool
 
 Result = TypeVar("Result")
 
-Perform = Callable[[Command[Any]], Any]
-"""Performs a command and returns its answer; raises AgentRunClientError, on the network's level OSError."""
-
-PerformAsync = Callable[[Command[Any]], Awaitable[Any]]
-"""The same, to be awaited."""
-
-
-def drive(flow: Flow[Result], perform: Perform) -> Result:
-    """Performs the commands of a flow, one after another, and returns its result. This is a whole driver.
-
-    Args:
-        flow: of the core's commands, or of network commands.
-        perform: answers one command. What it raises of AgentRunClientError and OSError is thrown into the
-            flow, which decides what becomes of it; anything else ends the flow.
-
-    Raises:
-        Whatever the flow does not catch: AgentRunClientError, and what the caller of a flow did wrong.
-
-    >>> from agentrun_proto import Config, DataEndpoint, Head, ReadAll
-    >>> from agentrun_transports.testing import TurnedClock
-    >>> endpoint = DataEndpoint(Config(account_id="1"))
-    >>> flow = endpoint.call(endpoint.request("GET", "resources"), clock=TurnedClock())
-    >>> drive(flow, lambda command: b'{"ok":true}' if isinstance(command, ReadAll) else Head(status=200))
-    {'ok': True}
-    """
-    try:
-        command = flow.send(None)
-        while True:
-            try:
-                answer = perform(command)
-            except (OSError, AgentRunClientError) as error:
-                command = flow.throw(error)
-            else:
-                command = flow.send(answer)
-    except StopIteration as stop:
-        return cast("Result", stop.value)
-    finally:
-        flow.close()
-
-
-async def drive_async(flow: Flow[Result], perform: PerformAsync) -> Result:
-    """`drive` for every loop that has `await`; a cancellation ends the flow where it stands."""
-    try:
-        command = flow.send(None)
-        while True:
-            try:
-                answer = await perform(command)
-            except (OSError, AgentRunClientError) as error:
-                command = flow.throw(error)
-            else:
-                command = flow.send(answer)
-    except StopIteration as stop:
-        return cast("Result", stop.value)
-    finally:
-        flow.close()
-
 
 def file_steps(command: OpenSource | OpenSink | Commit, clock: Clock) -> Steps[Any]:
     """The core's commands that touch local files, as a flow of `Run`; for those who send in another way.
@@ -98,6 +38,7 @@ def file_steps(command: OpenSource | OpenSink | Commit, clock: Clock) -> Steps[A
         FileError: as the command says.
 
     >>> import os
+    >>> from agentrun_transports.embedding import drive
     >>> from agentrun_transports.testing import TurnedClock
     >>> drive(file_steps(OpenSource(os.devnull), TurnedClock()), lambda run: run.function())
     Traceback (most recent call last):

@@ -13,8 +13,9 @@ from typing import Any, TypeVar, cast
 
 import trio
 
-from agentrun_proto import AgentRunClientError, Origin, TLSError
+from agentrun_proto import Command, Origin, TLSError
 
+from ._drive import drive_async
 from ._exchange import Connect, NetworkCommand, Read, Run, Steps, Wait, Write
 from ._faces import NativeFace
 from ._readiness import Readiness
@@ -161,26 +162,16 @@ class TrioNetwork:
 
     async def drive(self, steps: Steps[Result]) -> Result:
         """Performs network commands until their flow returns."""
-        perform = self._perform
+        return await drive_async(steps, self.perform)
+
+    async def perform(self, command: Command[Any]) -> Any:
+        """Performs one network command, within its deadline."""
         try:
-            command = steps.send(None)
-            while True:
-                try:
-                    answer = None
-                    with trio.CancelScope(deadline=cast("NetworkCommand", command).deadline) as scope:
-                        answer = await perform[type(command)](command)
-                    if scope.cancelled_caught:
-                        raise TimeoutError
-                except trio.BrokenResourceError as error:
-                    command = steps.throw(_as_os_error(error))
-                except (OSError, AgentRunClientError) as error:
-                    command = steps.throw(error)
-                else:
-                    command = steps.send(answer)
-        except StopIteration as stop:
-            return cast("Result", stop.value)
-        finally:
-            steps.close()
+            with trio.CancelScope(deadline=cast("NetworkCommand", command).deadline):
+                return await self._perform[type(command)](command)
+        except trio.BrokenResourceError as error:
+            raise _as_os_error(error) from error
+        raise TimeoutError  # the scope has swallowed its own cancellation, and nothing else
 
     @property
     def ended(self) -> bool:

@@ -37,6 +37,7 @@ is right.
 
 from __future__ import annotations
 
+from ._drive import Perform, PerformAsync, drive, drive_async
 from ._exchange import (
     Connect,
     Exchange,
@@ -51,7 +52,7 @@ from ._exchange import (
     file_error,
 )
 from ._files import FileSink, FileSource
-from ._performing import BodyReader, Perform, PerformAsync, drive, drive_async, file_steps
+from ._performing import BodyReader, file_steps
 from ._pool import Limits, Pool, Ticket
 from ._wire import Wire, encode_head
 

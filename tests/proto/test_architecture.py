@@ -84,7 +84,7 @@ IMPURE_CALLS = frozenset(
 # {_pool, _wire} -> agentrun_proto; _files, the emulator and testing stand beside. A folder is one room.
 # Between the drivers and the exchange: what a client offers (_faces), whose connections it has (_sessions).
 _LEAVES = frozenset(
-    {"_addresses", "_blocking_call", "_files", "_pool", "_proxies", "_readiness", "_tls", "_wire"}
+    {"_addresses", "_blocking_call", "_drive", "_files", "_pool", "_proxies", "_readiness", "_tls", "_wire"}
 )
 _BELOW_HTTPCORE = _LEAVES | {"_exchange", "_performing", "_sessions"}
 _BELOW_DRIVERS = _BELOW_HTTPCORE | {"_asyncio_link", "_faces", "_httpcore", "_routes"}
@@ -93,10 +93,10 @@ _CLIENTS = _BELOW_DRIVERS | _DRIVERS | {"_blocking_client", "data_api", "embeddi
 TRANSPORT_ARROWS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(_LEAVES, frozenset()),
     "_asyncio_link": frozenset({"_readiness", "_tls", "_wire"}),
-    "_exchange": frozenset({"_files", "_pool", "_wire"}),
+    "_exchange": frozenset({"_drive", "_files", "_pool", "_wire"}),
     "_sessions": frozenset({"_exchange", "_pool", "_tls"}),
     "_performing": frozenset({"_exchange", "_files", "_pool"}),
-    "embedding": frozenset({"_exchange", "_files", "_performing", "_pool", "_wire"}),
+    "embedding": frozenset({"_drive", "_exchange", "_files", "_performing", "_pool", "_wire"}),
     "_httpcore": _BELOW_HTTPCORE,
     # Which of the two serves a client; httpcore is imported where it is chosen, and not before.
     "_routes": _BELOW_HTTPCORE | {"_httpcore"},

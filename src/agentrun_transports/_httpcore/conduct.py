@@ -33,6 +33,7 @@ from agentrun_proto import (
 )
 from agentrun_proto.messages import IDEMPOTENT_METHODS
 
+from .._drive import conduct
 from .._exchange import Run, Steps, file_error
 from .._files import FileSink
 from .._performing import BodyReader, file_steps
@@ -92,19 +93,7 @@ class Conduct:
 
     def conduct(self, flow: Flow[Result]) -> Steps[Result]:
         """The flow, as a flow of httpcore's commands; whoever runs it leaves the response, if one is left."""
-        try:
-            command = flow.send(None)
-            while True:
-                try:
-                    answer = yield from self._perform(command)
-                except AgentRunClientError as error:
-                    command = flow.throw(error)
-                else:
-                    command = flow.send(answer)
-        except StopIteration as stop:
-            return cast("Result", stop.value)
-        finally:
-            flow.close()
+        return conduct(flow, self._perform)
 
     def translate(self, error: Exception) -> AgentRunClientError:
         """The documented error for what went wrong in the call that is under way."""

@@ -15,8 +15,8 @@ import httpcore
 from agentrun_proto import AgentRunClientError, Clock, Command
 
 from .._blocking_call import warn_in_a_loop
+from .._drive import drive, drive_async
 from .._exchange import Operation, Run
-from .._performing import drive, drive_async
 from .._pool import Limits
 from .._proxies import Proxies, Proxy
 from .._sessions import LoopNetwork
