@@ -203,10 +203,10 @@ class BlockingSession:
 
     def after_fork(self) -> None:
         """In the child: lets go of what is the parent's; closing a copied descriptor ends no connection."""
-        inherited = self.pool.idle_unlocked()
+        inherited = self.pool
         self._finalizer.detach()
-        self._start()
-        for link in inherited:
+        self._start()  # first: whatever the parent's pool was in the middle of, this one is whole
+        for link in inherited.idle_unlocked():
             link.abort()
 
     def run(self, operation: Operation[Result]) -> Result:
