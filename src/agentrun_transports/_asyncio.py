@@ -98,7 +98,7 @@ class AsyncioNetwork:
             raise TimeoutError
         try:
             return opening.result()
-        except (ssl.SSLError, ssl.CertificateError) as error:
+        except ssl.SSLError as error:
             raise TLSError(f"the TLS handshake with {command.origin} failed: {error}") from error
 
     async def _open(self, origin: Origin) -> AsyncioLink:
