@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote
 
 import pytest
 
-from agentrun_transports.emulator import Account, Request, Service
+from agentrun_transports.emulator import Account, Request, Service, StreamBody
 
 NOW = 1772798400.0  # 2026-03-06T12:00:00Z
 
@@ -115,10 +115,11 @@ class Asker:
             **settings,
         )
 
-    def __call__(self, method, target, data=None, *, body=None, headers=None):
+    def __call__(self, method, target, data=None, *, body=None, headers=None, token="t"):
         if data is not None:
             body = json.dumps(data).encode()
-        sent = {"Agentrun-Access-Token": "t", **(headers or {})}
+        known = {} if token is None else {"Agentrun-Access-Token": token}
+        sent = {**known, **(headers or {})}
         request = Request(
             method=method,
             target=target,
@@ -197,11 +198,13 @@ def asker():
 
 @pytest.fixture
 def content_of():
-    """Return the bytes of an answer, be they in memory or in a file."""
+    """Return the bytes of an answer, be they in memory, in a file, or still to come."""
 
     def read(answer):
         if isinstance(answer.body, bytes):
             return answer.body
+        if isinstance(answer.body, StreamBody):
+            return b"".join(answer.body.events)
         data = answer.body.path.read_bytes()
         return data[answer.body.offset : answer.body.offset + answer.body.length]
 

@@ -23,13 +23,20 @@ ROOT = "/2025-09-10/agents/resources"
             None,
         ),
         ("status=503; retry-after=-1e400", Fault(status=503, retry_after="-1e400"), None),
+        ("status=307; location=http://x/?a=b", Fault(status=307, location="http://x/?a=b"), None),
         ("drop", Fault(drop=True), None),
         ("drop-before; times=1", Fault(drop_before=True), 1),
         ("cut=0", Fault(cut=0), None),
         (" cut=100 ; delay=1 ;times=20", Fault(cut=100, delay=1), 20),
         ("expired-token", Fault(expired_token=True), None),
+        ("slow=1000", Fault(slow=1000), None),
+        ("pace=0.25; after=0; then=stall", Fault(pace=0.25, then="stall"), None),
+        ("after=3; then=cut", Fault(after=3, then="cut"), None),
+        ("then=error; after=3; times=2", Fault(after=3, then="error"), 2),
+        ("wrong-range=ignored", Fault(wrong_range="ignored"), None),
+        ("wrong-range=shifted; wrong-checksum", Fault(wrong_range="shifted", wrong_checksum=True), None),
     ],
-    ids=range(10),
+    ids=range(17),
 )
 def test_what_may_be_written(text, fault, times):
     assert parse_fault(text) == (fault, times)
@@ -48,6 +55,11 @@ def test_what_may_be_written(text, fault, times):
         "delay=3601",
         "status=200",
         "status=399",
+        "status=307",
+        "status=304; location=/x",
+        "status=503; location=/x",
+        "status=307; location=",
+        "location=/x",
         "status=600",
         "status=5xx",
         "retry-after=1",
@@ -61,6 +73,17 @@ def test_what_may_be_written(text, fault, times):
         "drop; times=x",
         "drop;",
         "Drop",
+        "slow=0",
+        "slow",
+        "pace=x",
+        "pace=3601",
+        "after=1",
+        "then=cut",
+        "after=1; then=drop",
+        "after=-1; then=cut",
+        "wrong-range",
+        "wrong-range=other",
+        "wrong-checksum=1",
     ],
 )
 def test_what_may_not(ask, text):
@@ -81,9 +104,16 @@ def test_what_may_not(ask, text):
         {"status": 200},
         {"retry_after": "1"},
         {"status": 503, "retry_after": "1\r\nX: y"},
+        {"status": 307, "location": "/\r\nX: y"},
+        {"status": 503, "location": "/"},
         {"cut": -1},
+        {"pace": -1},
+        {"pace": float("nan")},
+        {"slow": 0},
+        {"after": 1},
+        {"after": -1, "then": "cut"},
     ],
-    ids=range(8),
+    ids=range(15),
 )
 def test_a_fault_checks_itself(settings):
     with pytest.raises(ValueError):
@@ -159,12 +189,21 @@ def test_effects_come_as_values(ask):
     )
     assert ask("GET", ROOT, headers={"x-emulator-fault": "drop"}).drop
     assert ask("GET", ROOT, headers={"x-emulator-fault": "drop-before"}).drop_next
+    answer = ask("GET", ROOT, headers={"x-emulator-fault": "slow=9; pace=3; after=4; then=error"})
+    assert (answer.rate, answer.pace, answer.events_before, answer.ending) == (9, 3.0, 4, "error")
     plain = ask("GET", ROOT)
+    assert (plain.rate, plain.pace, plain.ending) == (None, 0.0, None)
     assert (plain.delay, plain.cut_after, plain.drop, plain.drop_next) == (0.0, None, False, False)
 
 
 def test_a_dropped_request_has_been_carried_out_a_refused_one_has_not(ask):
-    for fault, there in (("drop", 1), ("cut=0", 2), ("status=503", 2), ("expired-token", 2)):
+    for fault, there in (
+        ("drop", 1),
+        ("cut=0", 2),
+        ("status=503", 2),
+        ("status=307; location=/", 2),
+        ("expired-token", 2),
+    ):
         assert ask("POST", ROOT, {}, headers={"x-emulator-fault": fault})
         assert ask.data("GET", ROOT)["total"] == there
 
@@ -177,6 +216,12 @@ def test_a_status_with_its_envelope(ask):
         "ERR_TOO_MANY_REQUESTS",
     )
     assert ask.refused("GET", ROOT, headers={"x-emulator-fault": "status=418"}) == (418, "ERR_HTTP_418")
+
+
+def test_a_redirect_says_where_to(ask):
+    answer = ask("GET", ROOT, headers={"x-emulator-fault": "status=308; location=http://127.0.0.1:1/x?y=1"})
+    assert (answer.status, answer.header("Location")) == (308, "http://127.0.0.1:1/x?y=1")
+    assert answer.header("Retry-After") is None
 
 
 def test_a_gateways_answer_is_html(ask):

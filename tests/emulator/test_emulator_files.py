@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from email.utils import formatdate
 
@@ -298,3 +299,135 @@ def test_the_recording_is_a_matroska_file():
     blocks = [content for name, content in elements(inside["1f43b675"]) if name == "a3"]
     assert [int.from_bytes(block[1:3], "big") for block in blocks] == list(range(0, 1000, 40))
     assert {len(block) for block in blocks} == {4 + 64 * 64}
+
+
+# Several files in one form.
+
+
+def test_further_files_are_told_of_and_not_kept(asker, tmp_path, content_of):
+    ask = asker(tmp_path)
+    body = (
+        b'--B\r\nContent-Disposition: form-data; name="extra"; filename="a.txt"\r\n'
+        b"Content-Type: text/plain\r\n\r\nfirst\r\n"
+        b'--B\r\nContent-Disposition: form-data; name="path"\r\n\r\nto\r\n'
+        b'--B\r\nContent-Disposition: form-data; name="file"; filename="b.png"\r\n'
+        b"Content-Type: image/png\r\n\r\nsecond\r\n"
+        b'--B\r\nContent-Disposition: form-data; name="extra"; filename=""\r\n\r\n\r\n--B--\r\n'
+    )
+    kind = {"Content-Type": "multipart/form-data; boundary=B"}
+    data = ask("POST", FILES, body=body, headers=kind).json()["data"]
+    assert (data["fileName"], data["size"], data["fields"]) == ("b.png", 6, {})
+    told = [
+        (f["name"], f["fileName"], f["contentType"], f["size"], f["sha256"] == hashlib.sha256(c).hexdigest())
+        for f, c in zip(data["files"], (b"first", b"second", b""), strict=True)
+    ]
+    assert told == [
+        ("extra", "a.txt", "text/plain", 5, True),
+        ("file", "b.png", "image/png", 6, True),
+        ("extra", "", None, 0, True),
+    ]
+    assert content_of(ask("GET", f"{FILES}?path=to")) == b"second"
+    assert len(list((tmp_path / "blobs").iterdir())) == 1
+
+
+# Checksums.
+
+NINE = b"123456789"
+MD5 = base64.b64encode(hashlib.md5(NINE).digest()).decode()
+# The check value of CRC-64/XZ, which is what the object store's clients compare with.
+CRC64 = str(0x995DC9BBDF1939FA)
+
+
+def checksums_of(answer):
+    return answer.header("Content-MD5"), answer.header("x-oss-hash-crc64ecma")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sent"),
+    [
+        (None, (MD5, None)),
+        ("md5", (MD5, None)),
+        ("crc64", (None, CRC64)),
+        ("crc64, md5", (MD5, CRC64)),
+        ("none", (None, None)),
+    ],
+)
+def test_checksums_are_those_that_the_upload_wanted(ask, form, wanted, sent):
+    body, kind = form([("path", None, b"a")], NINE)
+    headers = {"Content-Type": kind} | ({} if wanted is None else {"x-emulator-checksum": wanted})
+    assert ask("POST", FILES, body=body, headers=headers).status == 200
+    for method in ("GET", "HEAD"):
+        assert checksums_of(ask(method, f"{FILES}?path=a")) == sent
+    # Of a part, nobody knows what Content-MD5 would be; the other is that of the whole.
+    assert checksums_of(ask("GET", f"{FILES}?path=a", headers={"Range": "bytes=3-"})) == (None, sent[1])
+
+
+@pytest.mark.parametrize("wanted", ["", "sha256", "md5,", "none,md5", "MD5"])
+def test_checksums_that_there_are_not(asker, tmp_path, form, wanted):
+    ask = asker(tmp_path)
+    body, kind = form([("path", None, b"a")], NINE)
+    headers = {"Content-Type": kind, "x-emulator-checksum": wanted}
+    assert ask.refused("POST", FILES, body=body, headers=headers) == (400, "ERR_BAD_REQUEST")
+    assert list((tmp_path / "blobs").iterdir()) == []
+
+
+def test_files_in_sandboxes_and_recordings_have_checksums(ask):
+    ask.data("POST", "/sandboxes", {"templateName": "t", "sandboxId": "s"})
+    ask.bare("POST", "/sandboxes/s/files", {"path": "a", "content": NINE.decode()})
+    assert checksums_of(ask("GET", "/sandboxes/s/filesystem/download?path=a")) == (MD5, None)
+    ask.upload("/sandboxes/s/filesystem/upload", "b", NINE)
+    assert checksums_of(ask("GET", "/sandboxes/s/filesystem/download?path=b")) == (MD5, None)
+    video = ask("GET", "/2025-09-10/agents/videos?path=demo.mkv")
+    assert base64.b64decode(video.header("Content-MD5")) == hashlib.md5(video.body).digest()
+
+
+def test_checksums_outlive_the_service(asker, tmp_path):
+    asker(tmp_path).upload(FILES, "a", NINE)
+    assert checksums_of(asker(tmp_path)("GET", f"{FILES}?path=a")) == (MD5, None)
+
+
+def test_a_wrong_checksum(ask, form, content_of):
+    body, kind = form([("path", None, b"a")], NINE)
+    ask("POST", FILES, body=body, headers={"Content-Type": kind, "x-emulator-checksum": "md5,crc64"})
+    answer = ask("GET", f"{FILES}?path=a", headers={"x-emulator-fault": "wrong-checksum"})
+    md5, crc64 = checksums_of(answer)
+    assert len(base64.b64decode(md5, validate=True)) == 16
+    assert (md5 != MD5, crc64 != CRC64, 0 <= int(crc64) < 1 << 64) == (True, True, True)
+    assert content_of(answer) == NINE
+    assert checksums_of(ask("GET", f"{FILES}?path=a")) == (MD5, CRC64)
+
+
+# Ranges that are answered wrongly.
+
+
+@pytest.mark.parametrize(
+    ("how", "wanted", "status", "content_range"),
+    [
+        ("ignored", "bytes=10-19", 200, None),
+        ("ignored", "bytes=100-", 200, None),
+        ("shifted", "bytes=10-19", 206, "bytes 9-19/100"),
+        ("shifted", "bytes=10-", 206, "bytes 9-99/100"),
+        ("shifted", "bytes=100-", 206, "bytes 99-99/100"),
+        ("shifted", "bytes=0-", 206, "bytes 1-99/100"),
+        ("shifted", "bytes=0-0", 206, "bytes 1-1/100"),
+        ("shifted", "bytes=-5", 206, "bytes 94-99/100"),
+        ("shifted", "bytes=-", 200, None),
+        ("shifted", "x", 200, None),
+        ("shifted", None, 200, None),
+    ],
+)
+def test_a_range_that_is_answered_wrongly(ask, content_of, how, wanted, status, content_range):
+    ask.upload(FILES, "a", CONTENT)
+    headers = {"x-emulator-fault": f"wrong-range={how}"} | ({} if wanted is None else {"rAnGe": wanted})
+    answer = ask("GET", f"{FILES}?path=a", headers=headers)
+    assert (answer.status, answer.header("Content-Range")) == (status, content_range)
+    first = 0 if content_range is None else int(content_range.split()[1].split("-")[0])
+    last = 99 if content_range is None else int(content_range.split("-")[1].split("/")[0])
+    assert content_of(answer) == CONTENT[first : last + 1]
+
+
+def test_a_signature_over_the_range_is_checked_as_it_was_sent(ask, signer):
+    ask.upload(FILES, "a", CONTENT)
+    signed = signer.agentrun4("GET", f"{FILES}?path=a", extra={"range": "bytes=1-"})
+    headers = {**signed, "x-emulator-fault": "wrong-range=ignored"}
+    assert ask("GET", f"{FILES}?path=a", headers=headers, token=None).status == 200

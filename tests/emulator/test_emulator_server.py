@@ -24,6 +24,7 @@ import trustme
 
 import agentrun_transports.emulator
 from agentrun_transports.emulator import Emulator, Fault, FileBody, Response, serve
+from agentrun_transports.emulator.connection import Connection
 
 ROOT = "/2025-09-10/agents/resources"
 FILES = "/2025-09-10/agents/files"
@@ -370,7 +371,7 @@ def test_cut_of_a_file(emulator, form, count):
 
 def test_delay_is_waited(emulator, monkeypatch):
     waited = []
-    monkeypatch.setattr(emulator.closing, "wait", lambda seconds: waited.append(seconds))
+    monkeypatch.setattr(Connection, "pause", lambda self, seconds: waited.append(seconds))
     with talk(emulator) as connection:
         assert ask(connection, "GET", ROOT, headers={"x-emulator-fault": "delay=1234.5"})[0] == 200
     assert waited == [1234.5]

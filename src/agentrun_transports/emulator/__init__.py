@@ -16,8 +16,9 @@ code that shares nothing with the client library's signer.
 """
 
 from .faults import Fault, Faults
-from .messages import FileBody, Request, Response
-from .server import Emulator, ReceivedRequest, RequestLog, serve
+from .log import ReceivedRequest, RequestLog
+from .messages import FileBody, Request, Response, StreamBody
+from .server import Emulator, serve
 from .service import Service
 from .verify import Account
 
@@ -32,5 +33,6 @@ __all__ = [
     "RequestLog",
     "Response",
     "Service",
+    "StreamBody",
     "serve",
 ]

@@ -4,9 +4,9 @@ A fault comes in a request's own ``x-emulator-fault`` field, or is laid out befo
 
 Rules that hold here:
 1. A fault changes what the answer is or how it travels, never what the service knows: a request whose
-   answer is delayed, cut or dropped **has been carried out**. That is the unlucky case, the one that
-   clients must survive. With ``status`` and ``expired_token`` the request is refused instead, and nothing
-   has happened.
+   answer is delayed, cut, dropped or wrong **has been carried out**. That is the unlucky case, the one that
+   clients must survive. With ``status`` and ``expired_token`` the request is refused, or sent elsewhere,
+   instead, and nothing has happened.
 2. Nothing is random. A fault applies to the first N requests that it fits, and then no more.
 """
 
@@ -15,26 +15,43 @@ from __future__ import annotations
 import math
 import re
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import cast, get_args
 
-from .messages import Refusal, Response
+from .checksums import falsified
+from .messages import Ending, Refusal, Request, Response
+from .ranges import Misreading, misread
 
 # The longest pause that may be asked for, in seconds: longer is a slip of the pen.
 _MAX_DELAY = 3600.0
 # How many different fault texts are counted for `times`; the oldest are forgotten beyond it.
 _MAX_TEXTS = 1000
 
-_FLAGS = {"drop", "drop-before", "expired-token"}
-_NUMBERS = {
+# What a field of an answer may hold here: printable ASCII, no white space around it.
+_FIELD_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+
+# The statuses that say where else to go; others of their family have no content, or no place to go to.
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+_FLAGS = {"drop", "drop-before", "expired-token", "wrong-checksum"}
+_TEXTS = {"retry-after", "location"}
+_PATTERNS = {
     "delay": r"[0-9]{1,4}(\.[0-9]{1,6})?",
+    "pace": r"[0-9]{1,4}(\.[0-9]{1,6})?",
     "status": r"[0-9]{3}",
     "cut": r"[0-9]{1,15}",
+    "slow": r"[1-9][0-9]{0,11}",
+    "after": r"[0-9]{1,9}",
+    "then": "|".join(get_args(Ending)),
+    "wrong-range": "|".join(get_args(Misreading)),
     "times": r"[1-9][0-9]{0,8}",
 }
 
 HELP = (
     "x-emulator-fault is a list of these, separated by ';': delay=SECONDS, status=400..599, retry-after=TEXT "
-    "(with status), drop, drop-before, cut=BYTES, expired-token, times=COUNT. For example: "
+    "(with status), location=URL (with status=301, 302, 303, 307 or 308), drop, drop-before, cut=BYTES, "
+    "slow=BYTES-PER-SECOND, pace=SECONDS (between the events of a stream), then=cut, stall or error (with "
+    "after=EVENTS), wrong-range=ignored or shifted, wrong-checksum, expired-token, times=COUNT. For example: "
     "status=503; retry-after=1; times=2"
 )
 
@@ -45,11 +62,20 @@ class Fault:
 
     - ``delay``: seconds before the answer is sent.
     - ``status``: refuse with this status (400 to 599) instead of serving; 502 comes as HTML, as from a
-      gateway. ``retry_after`` is the text of the Retry-After field that goes with it.
+      gateway. ``retry_after`` is the text of the Retry-After field that goes with it. With ``location``,
+      the text of that field, it is a redirect: 301, 302, 303, 307 or 308.
     - ``drop``: serve, then close the connection without an answer.
     - ``drop_before``: serve and answer, then close as the connection's *next* request arrives, before
       reading it.
     - ``cut``: serve, send the head and this many bytes of the body, then close.
+    - ``slow``: send the body at so many bytes a second.
+    - ``pace``: seconds between the events of a streamed answer.
+    - ``then``: what happens to a streamed answer ``after`` so many events: ``cut`` closes the connection;
+      ``stall`` sends nothing more until the client leaves; ``error`` sends an event that tells of an error,
+      and ends the stream. A stream with fewer events is not touched, nor is an answer that is no stream.
+    - ``wrong_range``: answer a range with everything (``ignored``), or with a range that begins elsewhere
+      (``shifted``).
+    - ``wrong_checksum``: send the checksums of other content.
     - ``expired_token``: refuse as the service refuses a credential that has expired.
 
     Raises ``ValueError`` where a number is out of range, or nothing goes wrong at all.
@@ -65,28 +91,38 @@ class Fault:
     delay: float = 0.0
     status: int | None = None
     retry_after: str | None = None
+    location: str | None = None
     drop: bool = False
     drop_before: bool = False
     cut: int | None = None
+    slow: int | None = None
+    pace: float = 0.0
+    after: int = 0
+    then: Ending | None = None
+    wrong_range: Misreading | None = None
+    wrong_checksum: bool = False
     expired_token: bool = False
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.delay) and 0 <= self.delay <= _MAX_DELAY):
-            raise ValueError(f"delay is a number of seconds, 0 to {_MAX_DELAY:.0f}")
-        if self.status is not None and not 400 <= self.status <= 599:
-            raise ValueError("status is a number from 400 to 599")
+        for name, seconds in (("delay", self.delay), ("pace", self.pace)):
+            if not (math.isfinite(seconds) and 0 <= seconds <= _MAX_DELAY):
+                raise ValueError(f"{name} is a number of seconds, 0 to {_MAX_DELAY:.0f}")
+        if self.location is not None and self.status not in _REDIRECTS:
+            raise ValueError(f"location goes with a status of {', '.join(map(str, sorted(_REDIRECTS)))}")
+        if self.location is None and self.status is not None and not 400 <= self.status <= 599:
+            raise ValueError("status is a number from 400 to 599; a redirect has a location")
         if self.retry_after is not None and self.status is None:
             raise ValueError("retry-after goes with a status")
-        if self.retry_after is not None and not re.fullmatch(
-            r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?", self.retry_after
-        ):
-            raise ValueError("retry-after is printable ASCII")
+        for name, value in (("retry-after", self.retry_after), ("location", self.location)):
+            if value is not None and not _FIELD_VALUE.fullmatch(value):
+                raise ValueError(f"{name} is printable ASCII")
         if self.cut is not None and self.cut < 0:
             raise ValueError("cut is a number of bytes, 0 or more")
-        if (
-            not (self.delay or self.status or self.drop or self.drop_before or self.expired_token)
-            and self.cut is None
-        ):
+        if self.slow is not None and self.slow < 1:
+            raise ValueError("slow is a number of bytes in a second, 1 or more")
+        if self.after < 0 or (self.after and self.then is None):
+            raise ValueError("after is a number of events, 0 or more, and goes with then")
+        if all(getattr(self, each.name) == each.default for each in fields(self)):
             raise ValueError("a fault must do something")
 
     def refusal(self, *, by_key: bool) -> Refusal | None:
@@ -101,14 +137,28 @@ class Fault:
         if self.expired_token:
             return Refusal(401, "The access token has expired; fetch a new one.", code="ERR_TOKEN_EXPIRED")
         if self.status is not None:
-            headers = () if self.retry_after is None else (("Retry-After", self.retry_after),)
+            fields = (("Retry-After", self.retry_after), ("Location", self.location))
+            headers = tuple((name, value) for name, value in fields if value is not None)
             return Refusal(self.status, "This fault was asked for.", headers=headers)
         return None
 
+    def misread(self, request: Request) -> Request:
+        """Return ``request`` as it is understood under this fault."""
+        return request if self.wrong_range is None else misread(request, self.wrong_range)
+
     def apply(self, response: Response) -> Response:
-        """Return ``response`` with this fault's effects on its way."""
+        """Return ``response`` with this fault's effects on it and on its way."""
         return replace(
-            response, delay=self.delay, cut_after=self.cut, drop=self.drop, drop_next=self.drop_before
+            response,
+            headers=falsified(response.headers) if self.wrong_checksum else response.headers,
+            delay=self.delay,
+            cut_after=self.cut,
+            drop=self.drop,
+            drop_next=self.drop_before,
+            rate=self.slow,
+            pace=self.pace,
+            ending=self.then,
+            events_before=self.after,
         )
 
 
@@ -126,22 +176,31 @@ def parse_fault(text: str) -> tuple[Fault, int | None]:
         if (
             name in values
             or (name in _FLAGS) == bool(equals)
-            or name not in _FLAGS | _NUMBERS.keys() | {"retry-after"}
+            or name not in _FLAGS | _PATTERNS.keys() | _TEXTS
         ):
             raise Refusal(400, f"{piece.strip()!r} is no fault, or stands here twice. {HELP}")
         values[name] = value
     try:
-        for name, pattern in _NUMBERS.items():
+        for name, pattern in _PATTERNS.items():
             if name in values and not re.fullmatch(pattern, values[name]):
-                raise ValueError(f"{name}={values[name]} is not a number that fits")
+                raise ValueError(f"{name}={values[name]} does not fit")
+        if ("after" in values) != ("then" in values):
+            raise ValueError("after and then go together")
         times = int(values["times"]) if "times" in values else None
         fault = Fault(
             delay=float(values.get("delay", 0)),
             status=int(values["status"]) if "status" in values else None,
             retry_after=values.get("retry-after"),
+            location=values.get("location"),
             drop="drop" in values,
             drop_before="drop-before" in values,
             cut=int(values["cut"]) if "cut" in values else None,
+            slow=int(values["slow"]) if "slow" in values else None,
+            pace=float(values.get("pace", 0)),
+            after=int(values.get("after", 0)),
+            then=cast("Ending | None", values.get("then")),
+            wrong_range=cast("Misreading | None", values.get("wrong-range")),
+            wrong_checksum="wrong-checksum" in values,
             expired_token="expired-token" in values,
         )
     except ValueError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from .checksums import Checksums
 from .messages import Refusal, Request, Response, invalid
 from .ranges import etag_of, send_content
 from .recording import recording
@@ -29,12 +30,14 @@ NAMESPACES = ((VERSION, "agents"), (VERSION, "super-agents"), ("agent-runtimes",
 
 def send_recording(request: Request, now: float) -> Response:
     """Answer with the recording."""
-    data = recording()
+    data, checksums = recording(), Checksums()
+    checksums.update(data)
     return send_content(
         request,
         lambda offset, length: data[offset : offset + length],
         size=len(data),
         sha256=sha256(data).hexdigest(),
+        checksums=checksums.fields(),
         modified=_DEMO_TIME,
         now=now,
         content_type="video/x-matroska",
@@ -48,6 +51,8 @@ def send_stored(call: Call, blobs: Blobs, row: dict[str, Any]) -> Response:
         lambda offset, length: blobs.read(row["blob"], offset, length),
         size=row["size"],
         sha256=row["sha256"],
+        # A folder of the first version has none.
+        checksums=row.get("checksums", {}),
         modified=row["modified"],
         now=call.now,
         content_type="application/octet-stream",
@@ -88,13 +93,7 @@ class Files:
         form, table = call.upload(), self._table(call)
         path = check_path(form.path)
         old = self._records.table(table).get(path)
-        row = {
-            "blob": form.stored.blob,
-            "size": form.stored.size,
-            "sha256": form.stored.sha256,
-            "modified": call.now,
-        }
-        self._records.put(table, path, row)
+        self._records.put(table, path, form.stored.row(call.now))
         if old is not None:
             self._blobs.remove(old["blob"])
         return {
@@ -102,9 +101,8 @@ class Files:
             "size": form.stored.size,
             "sha256": form.stored.sha256,
             "etag": etag_of(form.stored.sha256),
-            "fileName": form.file_name,
-            "fields": form.fields,
             "updatedAt": timestamp(call.now),
+            **form.told(),
         }
 
     def _download(self, call: Call) -> Response:

@@ -4,7 +4,8 @@ Rules that hold here:
 1. Values only. Nothing in this file reads a socket or a clock, and nothing knows a route.
 2. Header names and values are text whose code points are the received bytes (ISO 8859-1), so that a signature
    can be checked over exactly what arrived.
-3. What a fault does to an answer (wait, cut it, close) is part of the answer; the server only performs it.
+3. What a fault does to an answer (wait, cut it, close, fall silent) is part of the answer; the server only
+   performs it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import json
 import re
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote_to_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 # What a refusal is called. Seen at the service: BAD_REQUEST, VALIDATION_FAILED, FORBIDDEN,
@@ -151,12 +153,36 @@ class FileBody:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StreamBody:
+    """A body that comes into being while it is sent: its ``events``, one after the other, each encoded.
+
+    ``failure`` is the event that says, in this stream's own way, that something has gone wrong in the middle.
+
+    >>> "".join(event.decode() for event in StreamBody(events=(b"a", b"b"), failure=b"!").events)
+    'ab'
+    """
+
+    events: Iterable[bytes]
+    failure: bytes
+
+
+# How a stream may end before its time.
+Ending = Literal["cut", "stall", "error"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
     """One answer, and what is to happen to it on its way.
 
-    ``delay`` is a pause in seconds before it is sent; ``cut_after`` the number of body bytes after which the
-    connection is closed; ``drop`` closes without sending anything; ``drop_next`` sends the answer and
-    closes when the connection's next request begins to arrive.
+    - ``delay``: a pause in seconds before it is sent.
+    - ``cut_after``: the number of body bytes after which the connection is closed.
+    - ``drop``: close without sending anything. ``drop_next``: send the answer, and close when the
+      connection's next request begins to arrive.
+    - ``rate``: how many bytes of the body are sent in a second; None: as fast as they go.
+    - ``pace``: a pause in seconds between the events of a stream.
+    - ``ending``: what happens after ``events_before`` events of a stream: the connection is closed
+      (``cut``), nothing more comes until the client leaves (``stall``), or the stream's ``failure`` comes and
+      ends it (``error``).
 
     >>> Response(status=200, body=b"{}").body
     b'{}'
@@ -164,11 +190,15 @@ class Response:
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
-    body: bytes | FileBody = b""
+    body: bytes | FileBody | StreamBody = b""
     delay: float = 0.0
     cut_after: int | None = None
     drop: bool = False
     drop_next: bool = False
+    rate: int | None = None
+    pace: float = 0.0
+    ending: Ending | None = None
+    events_before: int = 0
 
     def header(self, name: str) -> str | None:
         """Return the first value of the field ``name`` (any case), or None."""
@@ -176,8 +206,8 @@ class Response:
 
     def json(self) -> Any:
         """Decode the body; for tests, where answers are small. Raises ``ValueError`` where it is no JSON."""
-        if isinstance(self.body, FileBody):
-            raise ValueError("the body is a file, not JSON")
+        if not isinstance(self.body, bytes):
+            raise ValueError("the body is a file or a stream, not JSON")
         return json.loads(self.body)
 
 

@@ -20,11 +20,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
 from .messages import Refusal, invalid
-from .multipart import Part, boundary_of, read_parts
 
 if TYPE_CHECKING:
+    from .forms import Form
     from .messages import Request
-    from .store import Blobs, Stored
 
 # The longest JSON body, in bytes. JSON is decoded in memory; what is larger belongs into a file.
 MAX_JSON = 16 << 20
@@ -38,16 +37,6 @@ class Body(Enum):
     NONE = "none"
     JSON = "json"
     FORM = "form"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
-    """An uploaded file: its content, the path it goes to, and every further field with all its values."""
-
-    path: str
-    file_name: str
-    stored: Stored
-    fields: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,39 +162,6 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text} is beyond the range of numbers")
     return value
-
-
-def read_form(request: Request, blobs: Blobs) -> Form:
-    """Read an upload: exactly one ``file`` with a file name, exactly one ``path``, and any further fields.
-
-    Raises ``Refusal``; no blob is left behind then.
-    """
-    parts = read_parts(request.body, boundary_of(request.header("Content-Type")), blobs.writer)
-    try:
-        return _form(parts)
-    except Refusal:
-        for part in parts:
-            if part.stored is not None:
-                blobs.remove(part.stored.blob)
-        raise
-
-
-def _form(parts: list[Part]) -> Form:
-    files = [part for part in parts if part.stored is not None]
-    if len(files) != 1 or files[0].name != "file":
-        names = ", ".join(repr(part.name) for part in files) or "none"
-        raise invalid(f"The form must have exactly one file, called 'file'; its files are: {names}.")
-    stored, file_name = files[0].stored, files[0].file_name
-    assert stored is not None
-    assert file_name is not None
-    fields: dict[str, list[str]] = {}
-    for part in parts:
-        if part.stored is None:
-            fields.setdefault(part.name, []).append(part.value)
-    paths = fields.pop("path", [])
-    if len(paths) != 1 or not paths[0]:
-        raise invalid("The form must have exactly one 'path' that is not empty.")
-    return Form(path=paths[0], file_name=file_name, stored=stored, fields=fields)
 
 
 def text(data: Mapping[str, Any], name: str, default: str | None = None) -> str:

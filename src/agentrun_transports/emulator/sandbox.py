@@ -200,7 +200,7 @@ class Sandboxes:
         form, tree = call.upload(), self._tree(call)
         path = absolute(form.path)
         tree.put_file(path, form.stored, mode="0644", parents=True, now=call.now)
-        return {**_OK, **tree.describe(path), "fileName": form.file_name, "fields": form.fields}
+        return {**_OK, **tree.describe(path), **form.told()}
 
     def _download(self, call: Call) -> Response:
         return send_stored(call, self._blobs, self._tree(call).file(absolute(call.path())))

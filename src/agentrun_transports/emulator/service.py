@@ -17,14 +17,18 @@ from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from .faults import Faults
+from .chat import Chat
+from .faults import Fault, Faults
+from .feeds import routes as feed_routes
 from .files import Files
-from .messages import Refusal, Request, Response, invalid, json_response
+from .forms import Form, read_form
+from .messages import Refusal, Request, Response, StreamBody, invalid, json_response
 from .ranges import http_date
 from .resources import VERSION, Resources
-from .routing import Body, Call, Form, Router, read_form, read_json
+from .routing import Body, Call, Router, read_json
 from .sandbox import Sandboxes
 from .store import Blobs, Records
+from .super_agents import STREAMS, Runs, SuperAgents
 from .verify import DATE_WINDOW, Account, verify_acs3, verify_agentrun4
 
 if TYPE_CHECKING:
@@ -61,6 +65,8 @@ class Service:
     - ``folder``: where resources, files and sandboxes are kept, and found again by the next service that is
       given it (tokens, nonces and faults are not); it belongs to one service at a time. None: in memory.
     - ``body_limit``: the longest request body, in bytes.
+    - ``origin``: where the streams of super agents are fetched, as ``scheme://authority``. ``streams``: the
+      ``runs`` of the service that serves them there; None: this one.
 
     >>> import itertools
     >>> number = itertools.count(1)
@@ -84,8 +90,11 @@ class Service:
         new_id: Callable[[], str],
         folder: Path | None = None,
         body_limit: int = DEFAULT_BODY_LIMIT,
+        origin: str = "http://localhost",
+        streams: Runs | None = None,
     ) -> None:
         self.faults = Faults()
+        self.runs = Runs()
         self.body_limit = body_limit
         self.token_fetches = 0
         self._accounts = {account.access_key_id: account for account in accounts}
@@ -100,9 +109,14 @@ class Service:
         records = Records(folder)
         self._blobs = Blobs(folder, new_id)
         rows = (row for table in records.everything().values() for row in table.values())
-        self._blobs.sweep({row["blob"] for row in rows if "blob" in row})
+        self._blobs.sweep({row["blob"] for row in rows if isinstance(row.get("blob"), str)})
         self._router = Router(
             [
+                *Chat(new_id).routes(),
+                *SuperAgents(
+                    records, new_id, own=self.runs, runs=streams or self.runs, origin=origin
+                ).routes(),
+                *feed_routes(),
                 *Files(records, self._blobs).routes(),
                 *Sandboxes(records, self._blobs, new_id).routes(),
                 *Resources(records, new_id).routes(),
@@ -151,7 +165,7 @@ class Service:
                 refusal = fault.refusal(by_key=request.header(KEY_FIELD) is not None)
                 if refusal is not None:
                     raise refusal
-            response = self._serve(request, request_id)
+            response = self._serve(request, request_id, fault)
         except Refusal as refusal:
             response = self._refused(refusal, request_id)
         response = self._finish(request, response, request_id)
@@ -169,17 +183,23 @@ class Service:
         """Add what every answer carries; to HEAD, say what GET would have brought."""
         headers = (
             *response.headers,
-            ("Content-Length", str(len(response.body))),
             ("Date", http_date(self._now())),
             ("x-acs-request-id", request_id),
         )
+        # RFC 9110 8.6: a 204 has no length. That of a stream is not known.
+        if response.status != 204 and not isinstance(response.body, StreamBody):
+            headers = (("Content-Length", str(len(response.body))), *headers)
         return replace(response, headers=headers, body=b"" if request.method == "HEAD" else response.body)
 
-    def _serve(self, request: Request, request_id: str) -> Response:
+    def _serve(self, request: Request, request_id: str, fault: Fault | None) -> Response:
         segments = request.segments()
         if segments == TOKEN_PATH:
             return self._enveloped(self._give_token(request), request_id)
-        self._authenticate(request)
+        # What opens a super agent's stream is its session; see `super_agents`.
+        self._authenticate(request, needed=segments[:-1] != STREAMS)
+        if fault is not None:
+            # After the signature has been checked: that is over what was sent.
+            request = fault.misread(request)
         route, ids = self._router.find(request.method, segments)
         form = read_form(request, self._blobs) if route.body is Body.FORM else None
         try:
@@ -210,10 +230,13 @@ class Service:
     def _enveloped(data: Any, request_id: str) -> Response:
         return json_response(200, {"code": "SUCCESS", "requestId": request_id, "data": data})
 
-    def _authenticate(self, request: Request) -> None:
-        """Check every credential that was sent; there must be one. Raises ``Refusal`` (401, 403)."""
+    def _authenticate(self, request: Request, *, needed: bool) -> None:
+        """Check every credential that was sent; there must be one where it is ``needed``.
+
+        Raises ``Refusal`` (401, 403).
+        """
         tokens, keys = request.values(TOKEN_FIELD), request.values(KEY_FIELD)
-        if not tokens and not keys:
+        if needed and not tokens and not keys:
             raise Refusal(
                 401, f"Who is calling? Send {TOKEN_FIELD}, or sign with an access key ({KEY_FIELD})."
             )

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any
 
+from .checksums import DEFAULT, Checksums
 from .messages import FileBody
 
 if TYPE_CHECKING:
@@ -106,26 +107,41 @@ def _line(table: str, key: str | None, value: Row | None) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """The content of a file that has been kept: its blob, its length in bytes, its SHA-256 in hex."""
+    """The content of a file that has been kept: its blob, its length in bytes, its SHA-256 in hex, and the
+    header fields that say its checksums.
+    """
 
     blob: str
     size: int
     sha256: str
+    checksums: Mapping[str, str]
+
+    def row(self, modified: float) -> Row:
+        """Return the record of a file with this content, last changed at ``modified`` (since the epoch)."""
+        return {
+            "blob": self.blob,
+            "size": self.size,
+            "sha256": self.sha256,
+            "checksums": dict(self.checksums),
+            "modified": modified,
+        }
 
 
 class BlobWriter:
     """A blob on its way in: ``write`` any number of times, then either ``finish`` or ``discard``."""
 
-    def __init__(self, name: str, blobs: Blobs, file: IO[bytes]) -> None:
+    def __init__(self, name: str, blobs: Blobs, file: IO[bytes], checksums: Checksums) -> None:
         self._name = name
         self._blobs = blobs
         self._file = file
         self._hash = sha256()
+        self._checksums = checksums
         self._size = 0
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes."""
         self._hash.update(data)
+        self._checksums.update(data)
         self._file.write(data)
         self._size += len(data)
 
@@ -134,7 +150,12 @@ class BlobWriter:
         if isinstance(self._file, BytesIO):
             self._blobs.memory[self._name] = self._file.getvalue()
         self._file.close()
-        return Stored(blob=self._name, size=self._size, sha256=self._hash.hexdigest())
+        return Stored(
+            blob=self._name,
+            size=self._size,
+            sha256=self._hash.hexdigest(),
+            checksums=self._checksums.fields(),
+        )
 
     def discard(self) -> None:
         """Throw away what was written, finished or not."""
@@ -158,12 +179,11 @@ class Blobs:
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
 
-    def writer(self) -> BlobWriter:
-        """Begin a new blob."""
+    def writer(self, checksums: Iterable[str] = DEFAULT) -> BlobWriter:
+        """Begin a new blob, of which these checksums are to be kept."""
         name = self._new_id()
-        if self._folder is None:
-            return BlobWriter(name, self, BytesIO())
-        return BlobWriter(name, self, (self._folder / name).open("xb"))
+        file = BytesIO() if self._folder is None else (self._folder / name).open("xb")
+        return BlobWriter(name, self, file, Checksums(checksums))
 
     def keep(self, data: bytes) -> Stored:
         """Keep bytes that are already whole."""

@@ -136,8 +136,7 @@ class Tree:
         if parents:
             self.make_directory(above, parents=True, mode="0755", now=now)
         self.directory(above)
-        node = {"type": "file", "mode": mode, "modified": now, "blob": stored.blob}
-        self._records.put(self._table, path, {**node, "size": stored.size, "sha256": stored.sha256})
+        self._records.put(self._table, path, {"type": "file", "mode": mode, **stored.row(now)})
         if old is not None:
             self._free(old)
 
