@@ -15,10 +15,11 @@ import trio
 
 from agentrun_proto import AgentRunClientError
 from agentrun_transports._asyncio import AsyncioNetwork
-from agentrun_transports._blocking import BlockingSession, SystemClock
+from agentrun_transports._blocking import BlockingNetwork, BlockingSession
 from agentrun_transports._httpcore import HttpcoreBlockingSession, HttpcoreSessions
 from agentrun_transports._proxies import Proxies
 from agentrun_transports._sessions import LoopSessions
+from agentrun_transports._tls import TLS
 from agentrun_transports._trio import TrioNetwork
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
@@ -230,8 +231,8 @@ class Httpx(Threads):
 
 class HttpcoreBlocking(Threads):
     def __init__(self, limits):
-        clock = SystemClock()
-        self._session = HttpcoreBlockingSession(clock, None, limits, None, Proxies())
+        network = BlockingNetwork(TLS())
+        self._session = HttpcoreBlockingSession(network, TLS(), limits, None, Proxies())
         self.run, self.close = self._session.run, self._session.forget
 
     @property

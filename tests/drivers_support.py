@@ -28,10 +28,10 @@ import trio.testing
 import trustme
 
 import agentrun_proto
-from agentrun_proto import Config
+from agentrun_proto import Config, Retry
 from agentrun_transports import AsyncioClient, TrioClient
 from agentrun_transports._asyncio_link import AsyncioLink
-from agentrun_transports._exchange import Connect, Run, Write
+from agentrun_transports._network import Connect, Run, Write
 
 try:
     import uvloop
@@ -184,7 +184,9 @@ class EmulatorProcess:
         self.environment = json.loads(self._process.stdout.readline())
 
     def config(self, **settings: Any) -> Config:
-        return Config.from_env(self.environment).merge(Config(timeout=30.0, **settings))
+        return Config.from_env(self.environment).merge(
+            Config(**{"timeout": 30.0, "retry": Retry.never(), **settings})
+        )
 
     def close(self) -> None:
         self._process.communicate()
@@ -210,7 +212,7 @@ class QuickServer:
         self._thread.start()
 
     def config(self, **settings: Any) -> Config:
-        return Config(**{"data_endpoint": self.url, "timeout": 60.0, **settings})
+        return Config(**{"data_endpoint": self.url, "timeout": 60.0, "retry": Retry.never(), **settings})
 
     def __enter__(self) -> QuickServer:
         return self

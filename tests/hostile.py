@@ -635,9 +635,9 @@ def _rows() -> list[Row]:
             "check": status_and_id(502),
         },
         empty_redirect={
-            "data": answer(b"", "302 Found", told + "Location: /other\r\n"),
+            "data": answer(b"", "300 Multiple Choices", told + "Location: /other\r\n"),
             "errors": (RedirectError,),
-            "check": lambda error: status_and_id(302)(error) and error.location == "/other",
+            "check": lambda error: status_and_id(300)(error) and error.location == "/other",
         },
         redirect_without_location={
             "data": answer(b"", "301 Moved", told),

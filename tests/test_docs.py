@@ -17,6 +17,7 @@ PRINTED = {
     "cancelled: the driver's operations cannot be cancelled\n"
     "cancelled_download: the driver's operations cannot be cancelled\n"
     "side_by_side: the driver runs one operation at a time\n"
+    "refreshed_once: the driver runs one operation at a time\n"
     "passed: True\n",
 }
 

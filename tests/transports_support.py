@@ -21,9 +21,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from agentrun_proto import AgentRunClientError, Config, Head, Origin
+from agentrun_proto import AgentRunClientError, Config, Head, Origin, Retry
 from agentrun_transports import BlockingClient
-from agentrun_transports._exchange import Connect, Read, Run, Wait, Write
+from agentrun_transports._network import Connect, Read, Run, Wait, Write
 from agentrun_transports._wire import Wire
 
 PATIENCE = 30.0  # seconds that a test waits for what must come at once; never reached unless something hangs
@@ -172,7 +172,7 @@ class RawServer:
         return f"{scheme}://{self.host}:{self.port}"
 
     def config(self, **settings: Any) -> Config:
-        return Config(**{"data_endpoint": self.url, "timeout": PATIENCE, **settings})
+        return Config(**{"data_endpoint": self.url, "timeout": PATIENCE, "retry": Retry.never(), **settings})
 
     def __enter__(self) -> RawServer:
         return self

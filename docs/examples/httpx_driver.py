@@ -10,6 +10,7 @@ head has arrived. The transports of this library have neither (docs/httpcore.md 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from math import inf
@@ -22,6 +23,8 @@ from agentrun_proto import (
     Command,
     ConnectError,
     ConnectTimeout,
+    Credential,
+    CredentialError,
     DecodeError,
     Head,
     Headers,
@@ -31,11 +34,23 @@ from agentrun_proto import (
     ReadAll,
     ReadInto,
     ReadTimeout,
+    Refresh,
     Send,
+    TimeoutExceeded,
     TransportError,
     WriteTimeout,
 )
-from agentrun_transports.embedding import BodyReader, FileSink, Operation, drive, file_error, file_steps
+from agentrun_transports.embedding import (
+    BodyReader,
+    FileSink,
+    Flights,
+    Operation,
+    Run,
+    Wait,
+    drive,
+    file_error,
+    local_steps,
+)
 
 Result = TypeVar("Result")
 
@@ -65,25 +80,63 @@ def as_ours(error: Exception) -> AgentRunClientError:
     return kind(text or type(error).__name__)
 
 
+def perform_local(command: Command[Any]) -> Any:
+    """What is left of the commands that are not about HTTP."""
+    if isinstance(command, Run):
+        return command.function()
+    if isinstance(command, Wait):
+        time.sleep(max(0.0, command.deadline - time.monotonic()))
+        raise TimeoutError  # a pause is over
+    raise CredentialError("a blocking call cannot await a provider; give a plain function")
+
+
 class HttpxDriver:
     """Runs operations over an `httpx.Client`."""
 
     def __init__(self, client: httpx.Client) -> None:
         self.client = client
+        self.flights = Flights()
 
     def run(self, operation: Operation[Result]) -> Result:
-        performer = Performer(self.client)
+        performer = Performer(self)
         try:
             return drive(operation(Clock), performer.perform)
         finally:
             performer.drop()
 
+    def refresh(self, command: Refresh) -> Credential | None:
+        """Renews a credential in a thread of its own, once for all who ask meanwhile."""
+        passenger, first = self.flights.join(command.key)
+        served = threading.Event()
+        passenger.notify = served.set
+        if first:
+            threading.Thread(target=self.renew, args=(command,), daemon=True).start()
+        if not command.wait:
+            return None
+        left = command.deadline - time.monotonic()
+        if not passenger.ready and not served.wait(None if left == inf else left):
+            raise TimeoutExceeded("no credential came in time", may_be_processed=False)
+        if isinstance(passenger.outcome, AgentRunClientError):
+            failed = passenger.outcome
+            raise CredentialError(failed.message, status_code=failed.status_code) from failed
+        return passenger.outcome
+
+    def renew(self, command: Refresh) -> None:
+        outcome: Credential | AgentRunClientError = CredentialError("the refresh failed")
+        try:
+            outcome = self.run(lambda clock: command.flow())
+        except AgentRunClientError as error:
+            outcome = error
+        finally:
+            self.flights.land(command.key, outcome)  # whatever happens: somebody waits for it
+
 
 class Performer:
     """Performs the commands of one flow."""
 
-    def __init__(self, client: httpx.Client) -> None:
-        self.client = client
+    def __init__(self, driver: HttpxDriver) -> None:
+        self.driver = driver
+        self.client = driver.client
         self.response: httpx.Response | None = None
         self.deadline = inf
 
@@ -104,7 +157,9 @@ class Performer:
         except httpx.HTTPError as error:
             self.drop()
             raise as_ours(error) from error
-        return drive(file_steps(command, Clock), lambda run: run.function())
+        if isinstance(command, Refresh):
+            return self.driver.refresh(command)
+        return drive(local_steps(command, Clock), perform_local)
 
     def send(self, command: Send) -> Head:
         self.drop()

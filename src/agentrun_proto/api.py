@@ -8,18 +8,35 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from .body import JSON_TYPE, encode_body
 from .commands import Clock, Flow
-from .config import Config, call_timeout, transfer_timeout
+from .config import Config, Timeout, call_timeout, transfer_timeout
+from .context import Context, Identity, Standing
+from .credentials import AccessKey, AccessToken, Credential, Provider
 from .decoding import ACCEPT_ENCODING, Response, decode
-from .flows import Context, call, download, exchange, upload
-from .messages import Head, Headers, Request, Source
+from .errors import CredentialError, bare
+from .flows import call, download, exchange, upload
+from .messages import SECRET_FIELDS, Head, Headers, Request, Source
 from .multipart import FilePart, encode_multipart
-from .signing import Authoriser, reserved
-from .urls import encode_query, join_path, merge_pairs, merge_query, normalise_query, parse_url
+from .signing import RESERVED_FOR_KEY, RESERVED_FOR_TOKEN, Authoriser, reserved
+from .telemetry import Listener, Observer
+from .tokens import ControlPlane, Resource
+from .urls import (
+    Origin,
+    Target,
+    encode_query,
+    join_path,
+    merge_pairs,
+    merge_query,
+    normalise_query,
+    parse_url,
+    ram_host,
+)
 
 VERSION = "0.1.0"
 
@@ -32,12 +49,32 @@ _DEFAULT_FIELDS = Headers(
 )
 # Files are saved as they are stored: nothing is to be taken off them.
 _FILE_FIELDS = Headers({"Accept": "*/*", "Accept-Encoding": "identity"})
+# What a request may keep when it is sent to another origin: what it asks for.
+_NEUTRAL_FIELDS = ("Accept", "Accept-Encoding", "Range", "If-Range")
 
 AuthHook = Callable[
     [str, dict[str, str], "dict[str, Any] | None", Config, str, "bytes | None"],
     "tuple[str, Mapping[str, str], Mapping[str, Any] | None]",
 ]
 """``(url, headers, query, config, method, body) -> (url, headers, query)``: what is returned is sent."""
+
+
+def _root_of(origin: Origin, target: Target) -> str:
+    """What the URLs of an endpoint begin with, its user info included."""
+    userinfo = "" if target.userinfo is None else f"{target.userinfo}@"
+    return f"{origin.scheme}://{userinfo}{origin.authority}"
+
+
+def _basic(userinfo: str) -> str:
+    """User info as a field's value (RFC 7617)."""
+    return f"Basic {b2a_base64(unquote_to_bytes(userinfo), newline=False).decode()}"
+
+
+class _HookFields(dict[str, str]):
+    """Field lines as an auth hook gets them: its own to change, and shown without secrets."""
+
+    def __repr__(self) -> str:
+        return repr({name: "***" if name.lower() in SECRET_FIELDS else value for name, value in self.items()})
 
 
 class DataEndpoint:
@@ -48,10 +85,13 @@ class DataEndpoint:
         namespace: the path that all requests share, such as ``agents`` or ``sandboxes/sb-1``; ids in it go
             through :func:`path_segment` first.
         auth: a hook that authorises requests instead of the config's credential.
+        credentials: where the credential comes from, instead of the config.
+        resource: call with this resource's access token, which is fetched from the control plane with the
+            access key, instead of signing each request. A token in the config wins.
 
     Raises:
         ValueError: no account and no endpoint, an invalid protocol, half an access key, a namespace that is
-            no path.
+            no path, or a credential in the config beside a provider.
 
     >>> endpoint = DataEndpoint(Config(account_id="account", protocol="http"))
     >>> endpoint.url("resources?page=1", {"limit": 10})
@@ -62,44 +102,104 @@ class DataEndpoint:
         "_auth",
         "_authoriser",
         "_call_timeout",
+        "_credentials",
         "_headers",
-        "_origin",
+        "_own_origins",
         "_prefix",
+        "_reserved",
+        "_resource",
         "_root",
         "_transfer_timeout",
         "base_url",
         "config",
+        "identity",
         "namespace",
+        "origin",
+        "retry",
+        "standing",
     )
 
+    nonce_size = 0
+
     def __init__(
-        self, config: Config | None = None, namespace: str = "agents", *, auth: AuthHook | None = None
+        self,
+        config: Config | None = None,
+        namespace: str = "agents",
+        *,
+        auth: AuthHook | None = None,
+        credentials: Provider | None = None,
+        resource: Resource | None = None,
     ) -> None:
         if not isinstance(namespace, str):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers exist
             raise TypeError(f"a namespace is a str, not {type(namespace).__name__}")
         self.config = config or Config()
         self.namespace = namespace
-        target = self.config.data_target()
         self._auth = auth
+        self._credentials = credentials
+        self._resource = resource
+        self.standing = Standing()
+        self.identity = self._identify(self.config.credential)
+        self.retry = self.config.attempts
         self._call_timeout = call_timeout(self.config.timeout)
         self._transfer_timeout = transfer_timeout(self.config.timeout)
-        self._origin = target.origin
+        target = self.config.data_target()
         self._prefix = join_path(target.path, self.config.version_for(namespace), namespace).rstrip("/")
-        self._authoriser = Authoriser(self.config.credential, self.config.region)
-        userinfo = "" if target.userinfo is None else f"{target.userinfo}@"
-        self._root = f"{target.origin.scheme}://{userinfo}{target.origin.authority}"
+        # Requests that are signed with an access key have a host of their own; where the credential is still
+        # to come, it is taken for an access key.
+        self._own_origins = (target.origin, replace(target.origin, host=ram_host(target.origin.host)))
+        static = self.identity.obtain is None
+        signed = isinstance(self.identity.credential, AccessKey) if static else resource is None
+        self.origin = self._own_origins[signed]
+        self._authoriser = Authoriser(self.identity.credential, self.config.region)
+        # Where the credential is still to come, it may be of either kind.
+        self._reserved = self._authoriser.reserved_fields
+        if self.identity.obtain is not None:
+            self._reserved = RESERVED_FOR_KEY | RESERVED_FOR_TOKEN
+        self._root = _root_of(self.origin, target)
         self.base_url = self._root + target.path.rstrip("/")
         self._headers = _DEFAULT_FIELDS
         if target.userinfo is not None:
-            encoded = b2a_base64(unquote_to_bytes(target.userinfo), newline=False).decode()
-            self._headers = self._headers.merged({"Authorization": f"Basic {encoded}"})
+            self._headers = self._headers.merged({"Authorization": _basic(target.userinfo)})
         self._headers = self._with(self.config.headers)
 
-    def overlaid(self, config: Config | None) -> DataEndpoint:
-        """This endpoint with a further config over its own, as `Config.merge` has it."""
-        if config is None:
+    def _identify(self, credential: Credential | None) -> Identity:
+        """Who is calling, and with what."""
+        if self._credentials is not None and credential is not None:
+            raise ValueError(
+                "there is a credential in the config, and a provider beside it; give one of the two, since "
+                "the parts of a credential are never mixed from two sources"
+            )
+        own = Identity(credential) if self._credentials is None else Identity.provided(self._credentials)
+        if self._resource is None or isinstance(credential, AccessToken):
+            return own
+        return Identity(
+            obtain=partial(ControlPlane(self.config, own, _DEFAULT_FIELDS).obtain, self._resource)
+        )
+
+    def overlaid(self, config: Config | None, key: AccessKey | None = None) -> DataEndpoint:
+        """This endpoint with a further config over its own, as `Config.merge` has it.
+
+        A credential in it, or else `key`, is used as it is, instead of the endpoint's own, of a provider's
+        and of a resource's token. What was learned of the endpoint, its credential and its quota for retries
+        stay the same.
+        """
+        if config is None and key is None:
             return self
-        return DataEndpoint(self.config.merge(config), self.namespace, auth=self._auth)
+        own = self.config if key is None else self.config.with_credential(key)
+        merged = own.merge(config)
+        keeps_identity = merged.credential == self.config.credential
+        overlaid = DataEndpoint(
+            merged,
+            self.namespace,
+            auth=self._auth,
+            credentials=self._credentials if keeps_identity else None,
+            resource=self._resource if keeps_identity else None,
+        )
+        if keeps_identity:
+            overlaid.identity = self.identity
+        if overlaid._own_origins == self._own_origins:
+            overlaid.standing = self.standing
+        return overlaid
 
     def url(self, path: str, query: Mapping[str, Any] | None = None) -> str:
         """The absolute URL of a path.
@@ -133,7 +233,7 @@ class DataEndpoint:
         for name in checked:
             if name in _TRANSPORT_FIELDS:
                 raise ValueError(f"the header {name} is decided by the transport; leave it out")
-            if name in self._authoriser.reserved_fields:
+            if name in self._reserved:
                 raise ValueError(reserved(name))
         return self._headers.merged(checked)
 
@@ -145,6 +245,7 @@ class DataEndpoint:
         data: object = None,
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        idempotent: bool = False,
     ) -> Request:
         """A request for a path, not yet authorised.
 
@@ -153,6 +254,8 @@ class DataEndpoint:
             path, query: see `url`.
             data: see :func:`encode_body`.
             headers: fields of this request alone; they win over the config's.
+            idempotent: the caller's word that sending it twice has the effect of sending it once; for GET,
+                PUT and the like, and with an ``Idempotency-Key`` among the headers, that goes without saying.
 
         Raises:
             ValueError, TypeError: something that cannot be sent, or that is not the caller's to set.
@@ -162,10 +265,11 @@ class DataEndpoint:
         """
         return Request(
             method=method,
-            origin=self._origin,
+            origin=self.origin,
             target=self._target(path, query),
             headers=self._with(headers),
             body=encode_body(data),
+            repeatable=idempotent,
         )
 
     def file_request(
@@ -178,7 +282,7 @@ class DataEndpoint:
         """A GET for content that is to be saved as it is stored; the arguments are those of `request`."""
         return Request(
             method="GET",
-            origin=self._origin,
+            origin=self.origin,
             target=self._target(path, query),
             headers=self._with(_FILE_FIELDS.merged(headers)),
         )
@@ -192,6 +296,7 @@ class DataEndpoint:
         boundary: str,
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        idempotent: bool = False,
     ) -> Request:
         """A POST of a multipart form; see :func:`encode_multipart` for the form.
 
@@ -207,14 +312,15 @@ class DataEndpoint:
             checked = Headers([line for line in checked.fields if line[0].lower() != "content-type"])
         return Request(
             method="POST",
-            origin=self._origin,
+            origin=self.origin,
             target=self._target(path, query),
             headers=checked,
             body=encode_multipart(fields, files, boundary=boundary),
+            repeatable=idempotent,
         )
 
     def sign(self, request: Request, now: float) -> Request:
-        """The request, authorised for one attempt.
+        """The request, authorised for one attempt with the credential that is in use.
 
         Args:
             request: a request of this endpoint.
@@ -224,22 +330,58 @@ class DataEndpoint:
             A new request. With an auth hook, what the hook returned; else the same with the field lines of
             the signature, or of the token, added.
         """
+        return self.authorise(request, self.identity.credential, now, "")
+
+    def authorise(self, request: Request, credential: Credential | None, now: float, nonce: str) -> Request:
+        """`sign`, with a given credential; for flows."""
         if self._auth is not None:
             return self._hooked(self._auth, request)
+        if self.identity.obtain is not None and request.origin in self._own_origins:
+            request = replace(request, origin=self._own_origins[isinstance(credential, AccessKey)])
         return Request(
             method=request.method,
             origin=request.origin,
             target=request.target,
             headers=request.headers,
             body=request.body,
-            signature=self._authoriser.fields(request, now),
+            signature=self._authoriser_for(credential).fields(request, now),
+            repeatable=request.repeatable,
         )
 
+    def _authoriser_for(self, credential: Credential | None) -> Authoriser:
+        kept = self._authoriser
+        if kept.credential is not credential:
+            kept = self._authoriser = Authoriser(credential, self.config.region)
+        return kept
+
+    def trusts(self, origin: Origin) -> bool:
+        """Whether credential and headers may be sent there: to the endpoint, and whom the config lists."""
+        own = (self.origin,) if self.identity.obtain is None else self._own_origins
+        return origin in own or origin in (self.config.trusted_origins or ())
+
+    def bare(self, request: Request, origin: Origin, target: str) -> Request:
+        """The request for another origin: what it asks for, and nothing that says who asks."""
+        configured = self.config.headers or Headers()
+        kept = {name: request.headers.get(name) for name in _NEUTRAL_FIELDS if name not in configured}
+        headers = _DEFAULT_FIELDS.merged({name: value for name, value in kept.items() if value is not None})
+        return Request(method=request.method, origin=origin, target=target, headers=headers)
+
     def _hooked(self, auth: AuthHook, request: Request) -> Request:
-        fields = dict(request.headers.fields)
+        fields = _HookFields(request.headers.fields)
         if request.content_type is not None and "content-type" not in request.headers:
             fields["Content-Type"] = request.content_type
         url, returned, query = auth(request.url, fields, None, self.config, request.method, request.body.data)
+        try:
+            return self._as_told(request, url, returned, query)
+        except (TypeError, ValueError) as error:
+            complaint = bare(error)
+        del returned  # a traceback may be shown with its locals
+        raise complaint
+
+    def _as_told(
+        self, request: Request, url: str, returned: Mapping[str, str], query: Mapping[str, Any] | None
+    ) -> Request:
+        """The request as a hook wants it sent."""
         target = parse_url(merge_query(url, query))
         headers = Headers(returned)
         if headers.get("host", target.origin.authority) != target.origin.authority:
@@ -254,6 +396,7 @@ class DataEndpoint:
             target=target.request_target,
             headers=Headers([line for line in headers.fields if line[0].lower() != "host"]),
             body=request.body,
+            repeatable=request.repeatable,
         )
 
     def authorise_url(
@@ -269,10 +412,14 @@ class DataEndpoint:
 
         Raises:
             ValueError: the URL is of another origin than this endpoint, to which the credential belongs.
+            CredentialError: the credential has not been obtained yet; a call does that before it asks a hook.
         """
         target = parse_url(merge_query(url, query))
-        if target.origin != self._origin:
-            raise ValueError(f"the credential belongs to {self._origin}, and is not sent to {target.origin}")
+        if not self.trusts(target.origin):
+            raise ValueError(f"the credential belongs to {self.origin}, and is not sent to {target.origin}")
+        credential = self.identity.credential
+        if credential is None and self.identity.obtain is not None:
+            raise CredentialError("no credential has been obtained yet; make a call first")
         query_string = normalise_query(target.query)
         request = Request(
             method=method,
@@ -280,20 +427,27 @@ class DataEndpoint:
             target=f"{target.path}?{query_string}" if query_string else target.path,
             headers=self._with(headers),
         )
-        fields = {**dict(request.headers.fields), **dict(self._authoriser.fields(request, now))}
+        authorised = self._authoriser_for(credential).fields(request, now)
+        fields = {**dict(request.headers.fields), **dict(authorised)}
         return request.url, fields
 
     def decode(self, head: Head, content: bytes) -> dict[str, Any]:
         """See :func:`decode`."""
         return decode(head, content)
 
-    def call(self, request: Request, *, clock: Clock) -> Flow[dict[str, Any]]:
-        """The flow that sends a request and returns the JSON object of the answer."""
-        return call(Context(self.sign, self._call_timeout, clock), request)
+    def _context(self, timeout: Timeout, clock: Clock, listener: Listener | None) -> Context:
+        observer = None if listener is None else Observer(listener)
+        return Context(self, timeout, clock, observer)
 
-    def exchange(self, request: Request, *, clock: Clock) -> Flow[Response]:
+    def call(
+        self, request: Request, *, clock: Clock, listener: Listener | None = None
+    ) -> Flow[dict[str, Any]]:
+        """The flow that sends a request and returns the JSON object of the answer."""
+        return call(self._context(self._call_timeout, clock, listener), request)
+
+    def exchange(self, request: Request, *, clock: Clock, listener: Listener | None = None) -> Flow[Response]:
         """The flow that sends a request and returns the whole answer, whatever its status."""
-        return exchange(Context(self.sign, self._call_timeout, clock), request)
+        return exchange(self._context(self._call_timeout, clock, listener), request)
 
     def upload(
         self,
@@ -306,11 +460,13 @@ class DataEndpoint:
         fields: Mapping[str, object] | None = None,
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        idempotent: bool = False,
+        listener: Listener | None = None,
     ) -> Flow[dict[str, Any]]:
         """The flow that posts a local file as the part ``file`` of a form; returns the answer's JSON object.
 
         Args:
-            path, query, headers: as in `request`.
+            path, query, headers, idempotent: as in `request`.
             local_path: the file to send.
             filename: the name to declare for it.
             boundary: see :func:`encode_multipart`.
@@ -320,11 +476,19 @@ class DataEndpoint:
         def build(source: Source) -> Request:
             part = FilePart(name="file", filename=filename, source=source)
             return self.form_request(
-                path, fields=fields, files=[part], boundary=boundary, query=query, headers=headers
+                path,
+                fields=fields,
+                files=[part],
+                boundary=boundary,
+                query=query,
+                headers=headers,
+                idempotent=idempotent,
             )
 
-        return upload(Context(self.sign, self._transfer_timeout, clock), local_path, build)
+        return upload(self._context(self._transfer_timeout, clock, listener), local_path, build)
 
-    def download(self, request: Request, local_path: str, *, clock: Clock) -> Flow[int]:
+    def download(
+        self, request: Request, local_path: str, *, clock: Clock, listener: Listener | None = None
+    ) -> Flow[int]:
         """The flow that saves the answer at a local path, whole or not at all; returns its size in bytes."""
-        return download(Context(self.sign, self._transfer_timeout, clock), local_path, request)
+        return download(self._context(self._transfer_timeout, clock, listener), local_path, request)

@@ -9,11 +9,13 @@ a cancellation is never a command, but a plain call on a value that a command ha
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Generic, Protocol, TypeVar
 
 from .config import Timeout
-from .messages import Head, Request, Source
+from .credentials import Credential, Provider
+from .messages import Body, Head, Request, Source
+from .telemetry import Observer
 
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
@@ -60,17 +62,21 @@ class Send(Command[Head]):
         request: signed, ready to go.
         timeout: the limits of each part.
         deadline: monotonic time at which the whole call is over.
+        observer: who is told of connections; None for nobody.
 
     Raises (thrown in):
         TransportError: no head arrived; the class says why and in which part.
     """
 
-    __slots__ = ("deadline", "request", "timeout")
+    __slots__ = ("deadline", "observer", "request", "timeout")
 
-    def __init__(self, request: Request, timeout: Timeout, deadline: float) -> None:
+    def __init__(
+        self, request: Request, timeout: Timeout, deadline: float, observer: Observer | None = None
+    ) -> None:
         self.request = request
         self.timeout = timeout
         self.deadline = deadline
+        self.observer = observer
 
 
 class ReadAll(Command[bytes]):
@@ -138,3 +144,75 @@ class Commit(Command[None]):
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
+
+
+class Rewind(Command[None]):
+    """Have the sources of a body read from their start again.
+
+    Raises (thrown in):
+        FileError: one cannot be.
+    """
+
+    __slots__ = ("body",)
+
+    def __init__(self, body: Body) -> None:
+        self.body = body
+
+
+class Sleep(Command[None]):
+    """Let so many seconds pass, by the monotonic clock."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+class RandomBytes(Command[bytes]):
+    """So many bytes that nobody can foresee."""
+
+    __slots__ = ("size",)
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
+class Provide(Command["Credential | None"]):
+    """Ask a provider for a credential: call it, off the event loop unless it is ``async``.
+
+    Raises (thrown in):
+        CredentialError: it failed; what it raised is the cause.
+    """
+
+    __slots__ = ("provider",)
+
+    def __init__(self, provider: Provider) -> None:
+        self.provider = provider
+
+
+class Refresh(Command["Credential | None"]):
+    """Run a flow that renews a credential: once for all who ask with the same key while it runs.
+
+    It runs beside those who ask: a cancellation of one of them does not end it. Its failure is that of all
+    who wait, and of nobody who asks later.
+
+    Args:
+        key: what is renewed.
+        flow: makes the flow, of commands like any other.
+        deadline: monotonic time until which the answer is waited for.
+        wait: whether to wait for it; otherwise the answer is None, at once.
+
+    Raises (thrown in):
+        CredentialError: the flow failed; its error is the cause.
+        TimeoutExceeded: it did not end before the deadline.
+    """
+
+    __slots__ = ("deadline", "flow", "key", "wait")
+
+    def __init__(
+        self, key: object, flow: Callable[[], Flow[Credential]], *, deadline: float, wait: bool
+    ) -> None:
+        self.key = key
+        self.flow = flow
+        self.deadline = deadline
+        self.wait = wait

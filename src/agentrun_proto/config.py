@@ -7,14 +7,15 @@ key are never mixed from two sources; a secret is a `Secret` from the moment it 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from math import inf
 from typing import Any, cast
 
 from .credentials import AccessKey, AccessToken, Credential, Secret, check_key_id
+from .errors import bare
 from .messages import Headers
-from .urls import Origin, Target, join_path, parse_url, ram_host, without_userinfo
+from .urls import Origin, Target, join_path, parse_url, without_userinfo
 
 DEFAULT_REGION = "cn-hangzhou"
 DEFAULT_PROTOCOL = "https"
@@ -40,6 +41,8 @@ _BELONGING = {
     "access_key_id": ("access_key_secret", "security_token"),
     "access_key_secret": ("security_token",),
 }
+
+_ACCESS_KEY = frozenset({"access_key_id", "access_key_secret", "security_token"})
 
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _VERSIONED = re.compile(r"\d{4}-\d{2}-\d{2}(?:/|$)")
@@ -104,6 +107,55 @@ def transfer_timeout(value: Timeout | float | None) -> Timeout:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """How often a request is sent before its failure is the caller's.
+
+    Args:
+        attempts: how often in all, the first time included.
+        backoff: the first pause is drawn from 0 to this many seconds; each further one from twice as many.
+        max_backoff: the most that is drawn from, in seconds.
+
+    What is sent again is decided by what the failure says: what never reached the service, or what the
+    service says it has not done, always; all else only where the request is idempotent. A connection that
+    the service had closed as idle is none of these: there, nothing was attempted.
+
+    Raises:
+        ValueError: fewer than one attempt, or a pause that is not finite or below 0.
+        TypeError: no numbers.
+
+    >>> Retry.never()
+    Retry(attempts=1, backoff=1.0, max_backoff=20.0)
+    """
+
+    attempts: int = 3
+    backoff: float = 1.0
+    max_backoff: float = 20.0
+
+    def __post_init__(self) -> None:
+        for part in fields(self):
+            value = getattr(self, part.name)
+            kinds = (int,) if part.name == "attempts" else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kinds):
+                raise TypeError(f"retry: {part.name} is a number, not {type(value).__name__}")
+        if self.attempts < 1:
+            raise ValueError("retry: a request is sent at least once; Retry.never() sends it once")
+        try:
+            finite = 0 <= float(self.backoff) < inf and 0 <= float(self.max_backoff) < inf
+        except OverflowError:
+            finite = False
+        if not finite:
+            raise ValueError("retry: a pause is a finite number of seconds, 0 or more")
+
+    @classmethod
+    def never(cls) -> Retry:
+        """One attempt, and no other."""
+        return cls(attempts=1)
+
+
+_DEFAULT_RETRY = Retry()
+
+
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class Config:
     """Everything a caller may set; what is None is unset, and has a default where one is named.
@@ -120,11 +172,14 @@ class Config:
         headers: sent with every request.
         protocol: ``https`` (the default) or ``http``.
         version: the API version in the path; unset, it follows from the namespace, ``""`` is none.
+        retry: how often a request is sent; default ``Retry()``, which is three times.
+        trusted_origins: further origins, such as ``https://files.example.com``, that the credential and the
+            headers may be sent to: where a redirect leads there, say. Unset: the endpoint's alone.
 
     Raises:
         TypeError: a field of the wrong type.
         ValueError: a protocol that is neither, a timeout not above zero, an endpoint that is no URL, a header
-            that cannot be sent, an account or region that is no host name label.
+            that cannot be sent, an account or region that is no host name label, an origin with a path.
 
     Source: the constructor's documentation of the published client.
 
@@ -144,6 +199,8 @@ class Config:
     headers: Headers | None
     protocol: str | None
     version: str | None
+    retry: Retry | None
+    trusted_origins: tuple[Origin, ...] | None
 
     def __init__(
         self,
@@ -160,11 +217,19 @@ class Config:
         headers: Mapping[str, str] | None = None,
         protocol: str | None = None,
         version: str | None = None,
+        retry: Retry | None = None,
+        trusted_origins: Iterable[str | Origin] | None = None,
     ) -> None:
-        given: Mapping[str, Any] = locals()
-        for name, check in _CHECKS.items():
-            value = given[name]
-            object.__setattr__(self, name, None if value is None else check(name, value))
+        try:
+            _fill(self, locals())
+        except (TypeError, ValueError) as error:
+            complaint = bare(error)
+        else:
+            return
+        # A traceback may be shown with its locals.
+        del access_key_secret, security_token, token, data_endpoint, control_endpoint, headers
+        del trusted_origins
+        raise complaint
 
     def merge(self, *others: Config | None) -> Config:
         """A new Config in which later ones win, and what is unset in them erases nothing.
@@ -186,12 +251,26 @@ class Config:
             merged = _overlay(merged, later)
         return Config(**merged)
 
+    def with_credential(self, key: AccessKey) -> Config:
+        """The same with this access key, instead of whatever credential there is."""
+        kept = {name: value for name, value in self._set().items() if name not in _ACCESS_KEY | {"token"}}
+        return Config(
+            **kept,
+            access_key_id=key.access_key_id,
+            access_key_secret=key.access_key_secret,
+            security_token=key.security_token,
+        )
+
     def _set(self) -> dict[str, Any]:
         return {name: value for name in FIELDS if (value := getattr(self, name)) is not None}
 
     @classmethod
-    def from_env(cls, environment: Mapping[str, str]) -> Config:
+    def from_env(cls, environment: Mapping[str, str], *, credential: bool = True) -> Config:
         """A Config from environment variables, such as ``os.environ``; an empty variable is not set.
+
+        Args:
+            environment: names and values.
+            credential: whether the parts of an access key are read too.
 
         Raises:
             ValueError: a variable's value is not what its field may hold; the message names the variable.
@@ -201,6 +280,8 @@ class Config:
         """
         values: dict[str, Any] = {}
         for name, variable in environment_sources(environment).items():
+            if not credential and name in _ACCESS_KEY:
+                continue
             try:
                 values[name] = _CHECKS[name](name, environment[variable])
             except ValueError as error:
@@ -213,6 +294,22 @@ class Config:
             for name, value in self._set().items()
         }
         return f"Config({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    def __copy__(self) -> Config:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Config:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        for name in ("data_endpoint", "control_endpoint"):
+            url = getattr(self, name) or ""
+            if without_userinfo(url) != url:
+                raise TypeError(
+                    f"{name} holds a password, which is not pickled: "
+                    "give the other process its own credentials"
+                )
+        return (_unpickle, (self._set(),))
 
     @property
     def credential(self) -> Credential | None:
@@ -237,26 +334,27 @@ class Config:
         return None
 
     @property
+    def attempts(self) -> Retry:
+        """How often a request is sent, in force."""
+        return self.retry or _DEFAULT_RETRY
+
+    @property
     def region(self) -> str:
         """The region in force."""
         return self.region_id or DEFAULT_REGION
 
     def data_target(self) -> Target:
-        """Where the data plane is, taken apart; a request signed with an access key has a host of its own.
+        """Where the data plane is, taken apart.
 
         Raises:
-            ValueError: neither `account_id` nor `data_endpoint` is set, or half an access key is.
+            ValueError: neither `account_id` nor `data_endpoint` is set.
         """
-        target = parse_url(self.data_endpoint or self._endpoint())
-        if not isinstance(self.credential, AccessKey):
-            return target
-        origin = target.origin
-        return Target(
-            origin=Origin(origin.scheme, ram_host(origin.host), origin.port),
-            path=target.path,
-            query="",
-            userinfo=target.userinfo,
-        )
+        return parse_url(self.data_endpoint or self._endpoint())
+
+    def control_target(self) -> Target:
+        """Where the control plane is, taken apart: it gives access tokens for resources."""
+        default = f"{self.protocol or DEFAULT_PROTOCOL}://agentrun.{self.region}.aliyuncs.com"
+        return parse_url(self.control_endpoint or default)
 
     def _endpoint(self) -> str:
         if not self.account_id:
@@ -278,6 +376,17 @@ class Config:
         if self.version is not None:
             return self.version
         return "" if namespace.partition("/")[0] in UNVERSIONED_FAMILIES else DEFAULT_VERSION
+
+
+def _fill(config: Config, given: Mapping[str, Any]) -> None:
+    """Checks what was given, and sets the fields."""
+    for name, check in _CHECKS.items():
+        value = given[name]
+        object.__setattr__(config, name, None if value is None else check(name, value))
+
+
+def _unpickle(values: dict[str, Any]) -> Config:
+    return Config(**values)
 
 
 def environment_sources(environment: Mapping[str, str]) -> dict[str, str]:
@@ -368,6 +477,31 @@ def _version(name: str, value: Any) -> str:
     return text.strip("/")
 
 
+def _retry(name: str, value: Any) -> Retry:
+    if not isinstance(value, Retry):
+        raise TypeError(f"{name} is a Retry, not {type(value).__name__}")
+    return value
+
+
+def _origins(name: str, value: Any) -> tuple[Origin, ...]:
+    items: Iterable[Any] = value
+    if isinstance(value, (str, bytes)) or not isinstance(items, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"{name} is a list of origins, such as ['https://files.example.com']")
+    return tuple(_origin(name, item) for item in items)
+
+
+def _origin(name: str, value: Any) -> Origin:
+    if isinstance(value, Origin):
+        return value
+    try:
+        target = parse_url(_text(name, value))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    if target.path not in ("", "/") or target.query or target.userinfo is not None:
+        raise ValueError(f"{name}: an origin is a scheme, a host and a port, and nothing else")
+    return target.origin
+
+
 _CHECKS = {
     "access_key_id": _key_id,
     "access_key_secret": _secret,
@@ -381,6 +515,8 @@ _CHECKS = {
     "headers": _headers,
     "protocol": _protocol,
     "version": _version,
+    "retry": _retry,
+    "trusted_origins": _origins,
 }
 FIELDS = tuple(_CHECKS)
 """The names of Config's fields, in order."""

@@ -7,8 +7,10 @@ where it may travel can be found by searching for that word; and the parts of a 
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from hmac import compare_digest
+from math import isnan
 from typing import NoReturn
 
 
@@ -32,13 +34,16 @@ class Secret:
     __slots__ = ("_text",)
 
     def __init__(self, text: str) -> None:
-        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers exist
-            raise TypeError(f"a secret is a str, not {type(text).__name__}")
-        if not (text.isascii() and text.isprintable()) or text != text.strip():
-            raise ValueError(
-                "a secret is printable ASCII without white space around it; was it read with its end of line?"
-            )
-        self._text = text
+        kind: type = type(text)
+        if issubclass(kind, str) and text.isascii() and text.isprintable() and text == text.strip():
+            self._text = text
+            return
+        del text  # a traceback may be shown with its locals
+        if not issubclass(kind, str):
+            raise TypeError(f"a secret is a str, not {kind.__name__}")
+        raise ValueError(
+            "a secret is printable ASCII without white space around it; was it read with its end of line?"
+        )
 
     def reveal(self) -> str:
         """The text itself. Only signing and the request's own field may ask for it."""
@@ -76,7 +81,24 @@ class Secret:
     @classmethod
     def of(cls, value: Secret | str) -> Secret:
         """The value as a Secret; one that is a Secret already is returned as it is."""
-        return value if isinstance(value, Secret) else cls(value)
+        if isinstance(value, Secret):
+            return value
+        try:
+            return cls(value)
+        except (TypeError, ValueError):
+            del value  # a traceback may be shown with its locals
+            raise
+
+
+def _keep_secret(owner: object, name: str) -> None:
+    """Puts a Secret in the place of a text; where it can be none, the text is gone all the same."""
+    value = getattr(owner, name)
+    object.__setattr__(owner, name, None)
+    try:
+        object.__setattr__(owner, name, Secret.of(value))
+    except (TypeError, ValueError):
+        del value  # a traceback may be shown with its locals
+        raise
 
 
 def check_key_id(text: str) -> str:
@@ -90,34 +112,76 @@ def check_key_id(text: str) -> str:
     return text
 
 
+def _check_expiry(expires_at: float | None) -> None:
+    """A provider is the caller's own code; what it gives is checked where it is made, not where it is due."""
+    if expires_at is None:
+        return
+    if isinstance(expires_at, bool) or not isinstance(expires_at, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"expires_at is a number of seconds, not {type(expires_at).__name__}")
+    try:
+        is_time = not isnan(expires_at)
+    except OverflowError:  # an int beyond every float
+        is_time = False
+    if not is_time:
+        raise ValueError("expires_at is seconds since the epoch, which this is not")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessKey:
     """A RAM access key, long-lived or temporary (then with its security token).
 
+    Args:
+        access_key_id, access_key_secret, security_token: its parts, which travel together.
+        expires_at: when it ends, in seconds since the epoch; None where it does not, or nobody knows.
+
     Raises:
-        ValueError: an id or a secret that no signature can carry.
+        ValueError: an id or a secret that no signature can carry, or is empty.
+
+    >>> AccessKey(access_key_id="id", access_key_secret=Secret("very secret"))
+    AccessKey(access_key_id='id', access_key_secret=Secret(***), security_token=None, expires_at=None)
     """
 
     access_key_id: str
     access_key_secret: Secret
     security_token: Secret | None = None
+    expires_at: float | None = None
 
     def __post_init__(self) -> None:
-        check_key_id(self.access_key_id)
-        object.__setattr__(self, "access_key_secret", Secret.of(self.access_key_secret))
+        _keep_secret(self, "access_key_secret")
         if self.security_token is not None:
-            object.__setattr__(self, "security_token", Secret.of(self.security_token))
+            _keep_secret(self, "security_token")
+        check_key_id(self.access_key_id)
+        _check_expiry(self.expires_at)
+        if not self.access_key_id or not self.access_key_secret:
+            raise ValueError("an access key has an id and a secret; one of them is empty")
+        object.__setattr__(self, "security_token", self.security_token or None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessToken:
-    """The data plane's own token, sent as ``Agentrun-Access-Token``."""
+    """The data plane's own token, sent as ``Agentrun-Access-Token``.
+
+    Args:
+        token: its text.
+        expires_at: when it ends, in seconds since the epoch; None where nobody knows, as with the service's.
+    """
 
     token: Secret
+    expires_at: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "token", Secret.of(self.token))
+        _keep_secret(self, "token")
+        _check_expiry(self.expires_at)
+        if not self.token:
+            raise ValueError("the access token is empty")
 
 
 Credential = AccessKey | AccessToken
 """What a request can be authorised with; None stands for an anonymous one."""
+
+Provider = Callable[[], "Credential | None"] | Callable[[], Awaitable["Credential | None"]]
+"""Where a credential comes from: a function, plain or ``async``, that may be slow and may fail.
+
+It is asked when a credential is first needed, again before that one expires, and when the service refuses it;
+a plain one runs where it holds no event loop up. None says that it has none.
+"""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from math import isfinite
 from typing import Any, NoReturn, cast
@@ -54,6 +54,8 @@ class Response:
 
     head: Head
     content: bytes
+    error: AgentRunClientError | None = field(default=None, repr=False, compare=False)
+    """What a status that is no success is to be raised as; it tells of all attempts."""
 
     @property
     def status(self) -> int:
@@ -96,7 +98,7 @@ class Response:
     def raise_for_status(self) -> Response:
         """Returns itself, or raises the error that belongs to a status of 300 or more."""
         if not 200 <= self.status < 300:
-            raise refusal(self.head, self.content)
+            raise self.error or refusal(self.head, self.content)
         return self
 
     def _nonsense(self, message: str) -> DecodeError:

@@ -19,6 +19,7 @@
         │       └── BadGatewayError 502        └── GatewayTimeoutError 504
         ├── DecodeError                the service answered with success, and with nonsense
         ├── FileError                  a local file could not be read or written
+        ├── CredentialError            no credential could be had; nothing was sent
         └── TransportError             no complete answer; status_code is 0
             ├── ConnectError           no connection could be made
             │   └── TLSError           the peer could not prove who it is
@@ -59,7 +60,10 @@ class AgentRunClientError(AgentRunError):
         response_body: the decoded JSON, or the text, of the answer; None without one.
         response_headers: the fields of the answer, names in lower case.
         retry_after: the seconds that the service asked to wait, if it did.
-        may_be_processed: whether the service may have acted on the request.
+        may_be_processed: whether the service may have acted on the request, in any attempt.
+
+    ``attempts`` tells of each attempt that was made why it failed, the last one included; it is empty where
+    nothing was attempted.
 
     >>> error = NotFoundError("no such sandbox", status_code=404, error_code="SandboxNotFound")
     >>> str(error)
@@ -90,6 +94,7 @@ class AgentRunClientError(AgentRunError):
         self.response_body = response_body
         self.response_headers: Mapping[str, str] = {} if response_headers is None else response_headers
         self.retry_after = retry_after
+        self.attempts: tuple[str, ...] = ()
         if may_be_processed is not None:
             self.may_be_processed = may_be_processed
 
@@ -98,12 +103,21 @@ class AgentRunClientError(AgentRunError):
             f"HTTP {self.status_code}" if self.status_code else "",
             f"code {self.error_code}" if self.error_code else "",
             f"request id {self.request_id}" if self.request_id else "",
+            f"after {len(self.attempts)} attempts" if len(self.attempts) > 1 else "",
         ]
         facts = ", ".join(filter(None, told))
         return f"{self.message} ({facts})" if facts else self.message
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), self.args, self.__dict__))
+
+
+def bare(error: Exception) -> TypeError | ValueError:
+    """The same complaint about a caller's value, without the frames and errors beneath it, which hold it.
+
+    A traceback may be shown with its locals: where one of them is a secret, the complaint is raised anew.
+    """
+    return (TypeError if isinstance(error, TypeError) else ValueError)(str(error))
 
 
 HTTPError = AgentRunClientError
@@ -142,6 +156,8 @@ class BadRequestError(ClientError):
 
 class AuthenticationError(ClientError):
     """401: no credential, or one that the service does not accept."""
+
+    may_be_processed = False
 
 
 class PermissionDeniedError(ClientError):
@@ -255,6 +271,12 @@ class FileError(AgentRunClientError):
 
     ``may_be_processed`` is False when this was found out before the request was sent.
     """
+
+
+class CredentialError(AgentRunClientError):
+    """No credential could be had, and nothing was sent; ``__cause__`` is what went wrong, if anything did."""
+
+    may_be_processed = False
 
 
 class TransportError(AgentRunClientError):

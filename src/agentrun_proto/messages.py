@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast, overload
 
+from .errors import bare
 from .urls import Origin
 
 # RFC 9110, 5.6.2 (token) and 5.5 (field-value: visible characters, space, tab and obs-text).
@@ -37,6 +38,9 @@ SECRET_FIELDS = frozenset(
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 
+# RFC 9110, 9.2.2: repeating one of these has the effect of doing it once.
+IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
+
 
 class Headers(Mapping[str, str]):
     """Field lines: names compared without case, order kept, checked, never changed.
@@ -59,13 +63,11 @@ class Headers(Mapping[str, str]):
     __slots__ = ("_block", "_fields", "_folded", "_index")
 
     def __init__(self, fields: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
-        if isinstance(fields, Headers):
-            pairs: Iterable[tuple[str, str]] = fields.fields
-        elif isinstance(fields, Mapping):
-            pairs = cast("Mapping[str, str]", fields).items()
-        else:
-            pairs = fields
-        self._fields: tuple[tuple[str, str], ...] | None = tuple(check_field(*pair) for pair in pairs)
+        checked = _check_fields(fields)
+        if isinstance(checked, Exception):
+            del fields  # a traceback may be shown with its locals
+            raise checked
+        self._fields: tuple[tuple[str, str], ...] | None = checked
         self._index: dict[str, str] | None = None
         self._block: str | None = None
         self._folded: str | None = None
@@ -173,12 +175,26 @@ class Headers(Mapping[str, str]):
         return (Headers, (kept,))
 
 
+def _check_fields(
+    fields: Mapping[str, str] | Iterable[tuple[str, str]],
+) -> tuple[tuple[str, str], ...] | TypeError | ValueError:
+    """The checked field lines, or what is wrong with them: an error, without the frames that hold them."""
+    if isinstance(fields, Headers):
+        return fields.fields
+    pairs = cast("Mapping[str, str]", fields).items() if isinstance(fields, Mapping) else fields
+    try:
+        return tuple([check_field(*pair) for pair in pairs])
+    except (TypeError, ValueError) as error:
+        return bare(error)
+
+
 def check_field(name: str, value: str) -> tuple[str, str]:
     """The field, its value stripped as every recipient would; raises as `Headers` says."""
     if not isinstance(name, str) or not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"a header's name and value are str: {name!r} has a {type(value).__name__}")
     if not _NAME.fullmatch(name):
-        raise ValueError(f"not a header name (RFC 9110, 5.6.2): {name!r}")
+        # What stands behind a colon is a value that came into the name.
+        raise ValueError(f"not a header name (RFC 9110, 5.6.2): {name.partition(':')[0]!r}")
     if not _VALUE.fullmatch(value):
         shown = "" if name.lower() in SECRET_FIELDS else f": {value!r}"
         raise ValueError(
@@ -193,6 +209,11 @@ class Source(Protocol):
     @property
     def length(self) -> int:
         """How many bytes it will give, from where it stands at the start."""
+        ...
+
+    @property
+    def replayable(self) -> bool:
+        """Whether `rewind` can be called: only then a request that carries it may be repeated."""
         ...
 
     def read(self, size: int, /) -> bytes:
@@ -226,6 +247,16 @@ class Body:
             joined.append(segment)
         return b"".join(joined)
 
+    @property
+    def sources(self) -> list[Source]:
+        """The segments that are read while they are sent."""
+        return [segment for segment in self.segments if not isinstance(segment, bytes)]
+
+    @property
+    def replayable(self) -> bool:
+        """Whether it can be sent again from its start."""
+        return all(source.replayable for source in self.sources)
+
 
 EMPTY = Body()
 
@@ -235,7 +266,8 @@ class Request:
     """A request, ready to be sent; `signature` holds the field lines that authorise this one attempt.
 
     ``target`` is path and query as they go over the wire. Host, Content-Length and Content-Type follow from
-    `origin` and `body`; a Content-Type among `headers` wins over the body's.
+    `origin` and `body`; a Content-Type among `headers` wins over the body's. ``repeatable`` is the caller's
+    word that sending it twice has the effect of sending it once.
 
     >>> Request(method="GET", origin=Origin("http", "h", 80), target="/a?b=").url
     'http://h/a?b='
@@ -247,6 +279,7 @@ class Request:
     headers: Headers = Headers()
     body: Body = field(default=EMPTY, repr=False)
     signature: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    repeatable: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in _METHODS and not _NAME.fullmatch(self.method):
@@ -256,7 +289,7 @@ class Request:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A pickle holds no credential; the signature is made afresh for each attempt anyway.
-        values = (self.method, self.origin, self.target, self.headers, self.body)
+        values = (self.method, self.origin, self.target, self.headers, self.body, self.repeatable)
         return (_unpickle_request, values)
 
     @property
@@ -267,7 +300,26 @@ class Request:
     @property
     def content_type(self) -> str | None:
         """The Content-Type that goes out: the caller's, else the body's."""
-        return self.headers.get("content-type") or self.body.content_type
+        own = self.headers.get("content-type")
+        return self.body.content_type if own is None else own
+
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return self.target.partition("?")[0]
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether sending it twice has the effect of sending it once.
+
+        By its method (RFC 9110, 9.2.2), by an Idempotency-Key, which is the same in all attempts, or because
+        the caller says so.
+        """
+        return self.method in IDEMPOTENT_METHODS or self.repeatable or "idempotency-key" in self.headers
+
+    def with_fields(self, fields: Mapping[str, str]) -> Request:
+        """The same request with these fields over its own."""
+        return replace(self, headers=self.headers.merged(fields))
 
     @property
     def declares_length(self) -> bool:
@@ -289,12 +341,12 @@ class Request:
         return lines
 
 
-def _unpickle_request(method: str, origin: Origin, target: str, headers: Headers, body: Body) -> Request:
-    return Request(method=method, origin=origin, target=target, headers=headers, body=body)
-
-
-# RFC 9110, 9.2.2: repeating one of these has the effect of doing it once.
-IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
+def _unpickle_request(
+    method: str, origin: Origin, target: str, headers: Headers, body: Body, repeatable: bool
+) -> Request:
+    return Request(
+        method=method, origin=origin, target=target, headers=headers, body=body, repeatable=repeatable
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,7 @@ def encode_multipart(
 
     >>> body = encode_multipart({"path": "/tmp/x"}, [], boundary="b")
     >>> print(body.data.decode().replace("\\r\\n", "|"), body.length)
-    --b|Content-Disposition: form-data; name="path"||/tmp/x|--b--| 67
+    --b|Content-Disposition: form-data; name="path"||/a.txt|--b--| 67
     """
     if not _BOUNDARY.fullmatch(boundary):
         raise ValueError(f"not a multipart boundary (RFC 2046, 5.1.1): {boundary!r}")

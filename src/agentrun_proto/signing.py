@@ -61,7 +61,7 @@ def canonical_query(query: str) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class _Moment:
     """All of a signature that stays the same for a second: everything but method, host, path and query."""
 
@@ -223,9 +223,10 @@ def sign_acs3(
 class Authoriser:
     """Adds to a request what shows who is calling: a signature, a token, or nothing."""
 
-    __slots__ = ("_signer", "_token_fields", "reserved_fields")
+    __slots__ = ("_signer", "_token_fields", "credential", "reserved_fields")
 
     def __init__(self, credential: Credential | None, region: str) -> None:
+        self.credential = credential
         self._signer = Signer(credential, region) if isinstance(credential, AccessKey) else None
         self._token_fields: tuple[tuple[str, str], ...] = ()
         self.reserved_fields: frozenset[str] = frozenset()

@@ -20,7 +20,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from math import isfinite
 from typing import Any, cast
-from urllib.parse import quote, quote_plus, unquote_plus
+from urllib.parse import quote, quote_plus, unquote_plus, urljoin
+
+from .errors import bare
 
 DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
 
@@ -94,6 +96,15 @@ def parse_url(url: str) -> Target:
     >>> parse_url("http://127.0.0.1:8077/a b?x=1").request_target
     '/a%20b?x=1'
     """
+    try:
+        return _parse(url)
+    except ValueError as error:
+        complaint = bare(error)
+    del url  # it may hold a password, and a traceback may be shown with its locals
+    raise complaint
+
+
+def _parse(url: str) -> Target:
     if _LINE_BREAKERS.search(url):
         raise ValueError(f"a URL cannot hold a line break or NUL: {without_userinfo(url)!r}")
     match = _URL.fullmatch(url)
@@ -115,9 +126,25 @@ def parse_url(url: str) -> Target:
     )
 
 
+def resolve(base: str, reference: str) -> Target:
+    """Where a URL that is found in an answer leads (RFC 3986, 5.2); a fragment is nobody's business here.
+
+    Raises:
+        ValueError: nowhere that http or https leads to.
+
+    >>> str(resolve("https://h/a/b?c", "../d").origin), resolve("https://h/a/b?c", "../d#e").path
+    ('https://h', '/d')
+    """
+    return parse_url(urljoin(base, reference).partition("#")[0])
+
+
 def without_userinfo(url: str) -> str:
-    """The URL as it may be shown: its user info, if there is any, as ``***``."""
-    return re.sub(r"//.*@", "//***@", url, flags=re.DOTALL)
+    """The URL as it may be shown: its user info, if there is any, as ``***``; its scheme may be missing.
+
+    >>> without_userinfo("http://user:word@h/"), without_userinfo("user:word@h")
+    ('http://***@h/', '***@h')
+    """
+    return re.sub(r"\A([A-Za-z][A-Za-z0-9+.-]*://)?.*@", r"\g<1>***@", url, flags=re.DOTALL)
 
 
 def path_segment(value: str) -> str:
@@ -187,6 +214,7 @@ def join_path(*parts: str) -> str:
         if not isinstance(part, str):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers exist
             raise TypeError(f"a path is a str, not {type(part).__name__}")
         if _SCHEME.match(part):
+            del parts  # a traceback may be shown with its locals
             raise ValueError(f"a path is needed here, not a URL: {without_userinfo(part)!r}")
     return wire_path("/" + "/".join([stripped for part in parts if (stripped := part.strip("/"))]))
 

@@ -26,10 +26,12 @@ Address = tuple[int, Any]
 
 def resolve(host: str, port: int, deadline: float) -> list[Address]:
     """The addresses of a host, in the order to try them."""
+    # As bytes: a str would have the codec for IDNA imported, under a lock that a fork may find held.
+    name = host.encode("ascii")
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
-        found = _resolve_name(host, port, deadline)
+        found = _resolve_name(name, port, deadline)
     return interleaved(found)
 
 
@@ -46,16 +48,16 @@ def interleaved(found: Sequence[tuple[Any, ...]]) -> list[Address]:
     return turns + first[shared:] + others[shared:]
 
 
-def _resolve_name(host: str, port: int, deadline: float) -> list[Any]:
+def _resolve_name(name: bytes, port: int, deadline: float) -> list[Any]:
     """getaddrinfo in a thread: it takes no timeout, and a resolver may be silent for a long time."""
     outcome: list[Any] = []
     done = threading.Event()
 
     def look_up() -> None:
         try:
-            outcome.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            outcome.append(socket.getaddrinfo(name, port, type=socket.SOCK_STREAM))
         except (OSError, UnicodeError) as error:
-            outcome.append(OSError(f"the name {host!r} is unknown: {error}"))
+            outcome.append(OSError(f"the name {name.decode()!r} is unknown: {error}"))
         done.set()
 
     threading.Thread(target=look_up, name="agentrun-resolver", daemon=True).start()

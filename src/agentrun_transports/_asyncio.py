@@ -20,8 +20,8 @@ from agentrun_proto import Command, Origin, TLSError
 from ._addresses import Address, interleaved, tune
 from ._asyncio_link import AsyncioLink
 from ._drive import drive_async
-from ._exchange import Connect, Read, Run, Steps, Wait, Write
 from ._faces import NativeFace
+from ._network import Await, Connect, Read, Run, Spawn, Steps, Wait, Write
 from ._sessions import LoopNetwork
 from ._tls import TLS, TLSLayer, tls_context
 
@@ -50,12 +50,15 @@ class AsyncioNetwork:
         self._loop = asyncio.get_running_loop()
         self._tls = tls
         self._unix_socket = unix_socket
+        self._tasks: set[asyncio.Task[None]] = set()  # a loop keeps only weak references to its tasks
         self._perform: dict[type, Callable[[Any], Awaitable[Any]]] = {
             Connect: self._connect,
             Write: self._write,
             Read: self._read,
             Wait: self._wait,
             Run: self._run,
+            Await: self._await,
+            Spawn: self._spawn,
         }
 
     async def drive(self, steps: Steps[Result]) -> Result:
@@ -196,6 +199,27 @@ class AsyncioNetwork:
                     command.undo(work.result())
             raise
 
+    async def _await(self, command: Await[Any]) -> Any:
+        return await command.function()
+
+    async def _spawn(self, command: Spawn) -> None:
+        self.spawn(partial(self.drive, command.flow), command.done)
+
+    def spawn(self, run: Callable[[], Awaitable[None]], done: Callable[[], None]) -> None:
+        """Has `run` called and awaited in a task of its own, and `done` called when that is over."""
+        task = self._loop.create_task(_work(run))
+        self._tasks.add(task)
+
+        def end(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            done()
+
+        task.add_done_callback(end)
+
+
+async def _work(run: Callable[[], Awaitable[None]]) -> None:
+    await run()
+
 
 def _close_late(attempt: asyncio.Task[socket.socket]) -> None:
     """Closes what an attempt brought after another had won."""
@@ -231,7 +255,8 @@ class AsyncioClient(NativeFace):
     Its connections belong to the loop that it is used on and end with it; nothing needs closing.
 
     Args:
-        config, namespace, auth, tls, limits, unix_socket, transport, proxy: as for ``BlockingClient``.
+        config, namespace, auth, credentials, access_token_for, listener, tls, limits, unix_socket, transport,
+            proxy: as for ``BlockingClient``.
 
     >>> from agentrun_proto import Config
     >>> from agentrun_transports.emulator import Emulator

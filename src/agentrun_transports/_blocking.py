@@ -12,15 +12,19 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from agentrun_proto import Command, Origin, TLSError
+from agentrun_proto import Clock, Command, CredentialError, Origin, TLSError
 
 from ._addresses import FOREVER, open_first, open_socket, resolve, seconds_left
 from ._blocking_call import warn_in_a_loop
 from ._drive import drive
-from ._exchange import Connect, Exchange, Link, Operation, Read, Run, Steps, Wait, Write
+from ._exchange import Exchange
+from ._flights import Flights
+from ._network import Await, Connect, Link, Operation, Read, Run, Spawn, Steps, Wait, Write
 from ._pool import Limits, Pool
 from ._readiness import Readiness
 from ._tls import TLS, tls_context
@@ -106,6 +110,8 @@ def _want_read() -> int:
 class BlockingNetwork:
     """Connects, reads, writes and waits with blocking sockets."""
 
+    clock = SystemClock()
+
     def __init__(self, tls: TLS, unix_socket: str | None = None) -> None:
         self._tls = tls
         self._unix_socket = unix_socket
@@ -115,6 +121,8 @@ class BlockingNetwork:
             Read: self._read,
             Wait: self._wait,
             Run: self._run,
+            Await: self._await,
+            Spawn: self._spawn,
         }
 
     def drive(self, steps: Steps[Result]) -> Result:
@@ -182,6 +190,33 @@ class BlockingNetwork:
     def _run(self, command: Run[Any]) -> Any:
         return command.function()
 
+    def _await(self, command: Await[Any]) -> Any:
+        raise CredentialError(
+            "the provider of credentials is asynchronous, and a blocking call cannot await it; give a plain "
+            "function, or call the method whose name ends in _async"
+        )
+
+    def _spawn(self, command: Spawn) -> None:
+        self.spawn(partial(self.drive, command.flow), command.done)
+
+    def spawn(self, run: Callable[[], None], done: Callable[[], None]) -> None:
+        """Has `run` called in a thread of its own, and `done` when that is over."""
+
+        def work() -> None:
+            try:
+                run()
+            finally:
+                done()
+
+        context = copy_context()
+        thread = threading.Thread(target=context.run, args=(work,), name="agentrun-refresh", daemon=True)
+        try:
+            thread.start()
+        except (
+            RuntimeError
+        ):  # no thread can be had, as at the interpreter's end: then the caller waits for it
+            work()
+
 
 class BlockingSession:
     """Connections for blocking calls, made as needed, and closed when the session is no longer used.
@@ -190,7 +225,6 @@ class BlockingSession:
     """
 
     def __init__(self, tls: TLS | None, limits: Limits | None, unix_socket: str | None) -> None:
-        self.clock = SystemClock()
         self._network = BlockingNetwork(tls or TLS(), unix_socket)
         self._limits = limits or Limits()
         self._warned = False
@@ -199,6 +233,7 @@ class BlockingSession:
 
     def _start(self) -> None:
         self.pool: Pool[Link] = Pool(self._limits, time.monotonic)
+        self._flights = Flights()
         self._finalizer = weakref.finalize(self, self.pool.close)
 
     def after_fork(self) -> None:
@@ -209,11 +244,18 @@ class BlockingSession:
         for link in inherited.idle_unlocked():
             link.abort()
 
+    @property
+    def clock(self) -> Clock:
+        """What time it is."""
+        return self._network.clock
+
     def run(self, operation: Operation[Result]) -> Result:
         """Performs an operation's flow and returns its result."""
         if not self._warned:
             self._warned = warn_in_a_loop()
-        return self._network.drive(Exchange(self.pool, self.clock).conduct(operation(self.clock)))
+        network = self._network
+        exchange = Exchange(self.pool, network.clock, self._flights)
+        return network.drive(exchange.conduct(operation(network.clock)))
 
     def close(self) -> None:
         """Closes the idle connections, and those in use once their calls are done."""

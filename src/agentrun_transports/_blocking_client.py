@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from agentrun_proto import AuthHook, Config, DataEndpoint
+from agentrun_proto import AuthHook, Config, DataEndpoint, Listener, Provider, Resource
 
-from ._blocking import BlockingSession, SystemClock
-from ._exchange import Operation
+from ._blocking import BlockingNetwork, BlockingSession
 from ._faces import SyncFace
+from ._network import Operation
 from ._pool import Limits
 from ._proxies import Proxies
 from ._routes import Route, Transport
@@ -28,7 +28,9 @@ def blocking_session(route: Route) -> BlockingSession | HttpcoreBlockingSession:
         return BlockingSession(route.tls, route.limits, route.unix_socket)
     from ._httpcore import HttpcoreBlockingSession
 
-    return HttpcoreBlockingSession(SystemClock(), route.tls, route.limits, route.unix_socket, route.proxies)
+    tls = route.tls or TLS()
+    network = BlockingNetwork(tls, route.unix_socket)
+    return HttpcoreBlockingSession(network, tls, route.limits, route.unix_socket, route.proxies)
 
 
 class BlockingClient(SyncFace):
@@ -39,6 +41,11 @@ class BlockingClient(SyncFace):
             ``Config.from_env(os.environ)`` reads it.
         namespace: the path that all requests share; ids in it go through ``path_segment`` first.
         auth: a hook that authorises requests instead of the config's credential.
+        credentials: where the credential comes from, instead of the config: see
+            `agentrun_transports.credentials`.
+        access_token_for: call with this resource's access token, which is fetched with the access key and
+            kept, instead of signing each request.
+        listener: is told what happens, as events; see `agentrun_proto.telemetry`.
         tls: what is trusted, and a client certificate; by default the system's authorities.
         limits: how many connections there may be.
         unix_socket: the path of a socket to connect to instead of the endpoint's host.
@@ -46,7 +53,8 @@ class BlockingClient(SyncFace):
         proxy: the URL of a proxy (``http``, ``https``, ``socks5``), or the `Proxies` of an environment.
 
     Raises:
-        ValueError: no account and no endpoint, an invalid protocol, half an access key, no proxy's URL.
+        ValueError: no account and no endpoint, an invalid protocol, half an access key, no proxy's URL, or a
+            credential in the config and a provider beside it.
         ImportError: the extra ``httpcore`` is needed and not installed.
 
     >>> from agentrun_transports.emulator import Emulator
@@ -61,15 +69,21 @@ class BlockingClient(SyncFace):
         namespace: str = "agents",
         *,
         auth: AuthHook | None = None,
+        credentials: Provider | None = None,
+        access_token_for: Resource | None = None,
+        listener: Listener | None = None,
         tls: TLS | None = None,
         limits: Limits | None = None,
         unix_socket: str | None = None,
         transport: Transport | None = None,
         proxy: str | Proxies | None = None,
     ) -> None:
-        super().__init__(DataEndpoint(config, namespace, auth=auth))
+        endpoint = DataEndpoint(
+            config, namespace, auth=auth, credentials=credentials, resource=access_token_for
+        )
+        super().__init__(endpoint, listener)
         route = Route.choose(
-            self._endpoint.config.data_target().origin,
+            endpoint.origin,
             tls=tls,
             limits=limits,
             unix_socket=unix_socket,
@@ -86,6 +100,9 @@ class BlockingClient(SyncFace):
         namespace: str = "agents",
         *,
         auth: AuthHook | None = None,
+        credentials: Provider | None = None,
+        access_token_for: Resource | None = None,
+        listener: Listener | None = None,
         tls: TLS | None = None,
         limits: Limits | None = None,
         unix_socket: str | None = None,
@@ -97,16 +114,21 @@ class BlockingClient(SyncFace):
             environment: read by ``Config.from_env``, and for ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY``
                 and ``NO_PROXY``, in either case.
             config: wins over the environment.
-            namespace, auth, tls, limits, unix_socket, transport: as for the client itself.
+            namespace, auth, access_token_for, listener, tls, limits, unix_socket, transport: as for the
+                client itself.
+            credentials: as for the client itself; the environment's access key is not read then.
 
         Raises:
             ValueError: as the client itself; also a variable that holds no proxy.
             ImportError: there is a proxy for the endpoint, and the extra ``httpcore`` is not installed.
         """
         return cls(
-            Config.from_env(environment).merge(config),
+            Config.from_env(environment, credential=credentials is None).merge(config),
             namespace,
             auth=auth,
+            credentials=credentials,
+            access_token_for=access_token_for,
+            listener=listener,
             tls=tls,
             limits=limits,
             unix_socket=unix_socket,

@@ -16,25 +16,23 @@ Rules of this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import os
+from collections.abc import Callable
 from functools import partial
-from math import inf
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from agentrun_proto import (
     Body,
     BodyError,
     Clock,
     Command,
-    Commit,
     ConnectError,
+    ConnectionOpened,
+    ConnectionReused,
     ConnectTimeout,
-    FileError,
     Flow,
     Head,
     IncompleteError,
-    OpenSink,
-    OpenSource,
     Origin,
     PoolTimeout,
     ReadAll,
@@ -45,132 +43,63 @@ from agentrun_proto import (
     TransportError,
     WriteTimeout,
 )
-from agentrun_proto.messages import IDEMPOTENT_METHODS
 
 from ._drive import conduct
-from ._files import FileSink, FileSource
-from ._pool import Pool, Pooled, Ticket
-from ._wire import Wire, encode_head
+from ._files import FileSink
+from ._flights import Flights
+from ._local import Local
+from ._network import Connect, Link, Read, Steps, Wait, Write
+from ._pool import Pool, PoolTicket
+from ._wire import encode_head
 
 Result = TypeVar("Result")
-Answer = TypeVar("Answer")
 
 SMALL = 65536  # a request up to this many bytes goes out in one piece
 CHUNK = 262144  # larger ones in pieces of this size (measured: 256 KiB to 1 MiB are alike)
-
-
-class Link(Pooled, Protocol):
-    """A connection, as an exchange knows it. Each driver has its own."""
-
-    wire: Wire
-    used: bool
-    """Whether it has served a request before."""
-
-    def take_in(self) -> int | None:
-        """Takes into the wire what has arrived, without waiting: its size; 0 at the end, None if none."""
-        ...
-
-
-class Connect(Command[Link]):
-    """Open a connection. Raises OSError, or TLSError."""
-
-    __slots__ = ("deadline", "origin")
-
-    def __init__(self, origin: Origin, deadline: float) -> None:
-        self.origin = origin
-        self.deadline = deadline
-
-
-class Write(Command[int]):
-    """Send some of these bytes, at least one; answer with how many. Raises OSError.
-
-    With `watch`, something that arrives ends the wait for room too; the answer may then be 0.
-    """
-
-    __slots__ = ("data", "deadline", "link", "watch")
-
-    def __init__(self, link: Link, data: bytes | memoryview, deadline: float, watch: bool) -> None:
-        self.link = link
-        self.data = data
-        self.deadline = deadline
-        self.watch = watch
-
-
-class Read(Command[int]):
-    """Receive into the link's wire, at least a byte; answer with how many, 0 at the end. Raises OSError."""
-
-    __slots__ = ("deadline", "link")
-
-    def __init__(self, link: Link, deadline: float) -> None:
-        self.link = link
-        self.deadline = deadline
-
-
-class Wait(Command[None]):
-    """Wait until a ticket is ready. Raises TimeoutError."""
-
-    __slots__ = ("deadline", "ticket")
-
-    def __init__(self, ticket: Ticket[Any], deadline: float) -> None:
-        self.ticket = ticket
-        self.deadline = deadline
-
-
-def _nothing(answer: object) -> None:
-    pass
-
-
-class Run(Command[Answer], Generic[Answer]):
-    """Run a blocking call where it holds nobody up. Raises what the call raises."""
-
-    __slots__ = ("function", "undo")
-    deadline = inf  # a thread cannot be stopped
-
-    def __init__(self, function: Callable[[], Answer], undo: Callable[[Answer], None] = _nothing) -> None:
-        self.function = function
-        self.undo = undo
-        """What to do with an answer that comes after the flow was cancelled."""
-
-
-NetworkCommand = Connect | Write | Read | Wait | Run[Any]
-"""All that a driver performs. TimeoutError stands for a deadline (monotonic seconds) that has passed."""
-
-Steps = Generator[Command[Any], Any, Answer]
-"""A flow of network commands."""
-
-Operation = Callable[[Clock], Flow[Result]]
-"""What is to be done: a function from the driver's clock to a flow of the core."""
 
 
 class _Vanished(Exception):
     """The connection was gone before the first byte of an answer."""
 
 
-class Exchange:
+class Exchange(Local):
     """Turns the commands of one flow into network commands.
 
     Args:
         pool: the connections.
         clock: for the deadlines of the parts.
+        flights: the refreshes of credentials that are under way; shared by all exchanges of a pool.
+        random: gives so many random bytes.
     """
 
-    __slots__ = ("_clock", "_command", "_link", "_origin", "_pool")
+    __slots__ = ("_command", "_link", "_origin", "_pool")
 
-    def __init__(self, pool: Pool[Link], clock: Clock) -> None:
+    def __init__(
+        self,
+        pool: Pool[Link],
+        clock: Clock,
+        flights: Flights | None = None,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        super().__init__(clock, flights or Flights(), random)
         self._pool = pool
-        self._clock = clock
         self._link: Link | None = None
         self._origin: Origin | None = None  # of the place that is owned, if one is
 
     def conduct(self, flow: Flow[Result]) -> Steps[Result]:
         """The flow, as a flow of network commands. However it ends, nothing stays open."""
         try:
-            return (yield from conduct(flow, self._perform))
+            return (yield from conduct(flow, self.perform))
         finally:
             self._drop()
 
-    def _perform(self, command: Command[Any]) -> Steps[Any]:
-        return _PERFORM[type(command)](self, command)
+    def perform(self, command: Command[Any]) -> Steps[Any]:
+        """The steps that answer a command; where they fail, no connection stays open."""
+        http = _PERFORM.get(type(command))
+        return super().perform(command) if http is None else http(self, command)
+
+    def _begin(self, flow: Flow[None]) -> Flow[None]:
+        return Exchange(self._pool, self._clock, self._flights, self._random).conduct(flow)
 
     # Places and connections
 
@@ -200,21 +129,24 @@ class Exchange:
 
     def _get_link(self, origin: Origin) -> Steps[Link]:
         found = self._pool.checkout(origin)
-        if isinstance(found, Ticket):
+        if isinstance(found, PoolTicket):
             if not found.ready:
-                yield from self._wait(found)
+                yield from self._await_turn(found)
             link = found.connection
         else:
             link = found
         self._origin, self._link = origin, link
         if link is not None and link.take_in() is None and link.wire.reusable:
+            observer = self._command.observer
+            if observer is not None:
+                observer.tell(ConnectionReused(call=observer.call, origin=str(origin)))
             return link
         if link is not None:
             self._link = None
             link.abort()
         return (yield from self._connect(origin))
 
-    def _wait(self, ticket: Ticket[Link]) -> Steps[None]:
+    def _await_turn(self, ticket: PoolTicket[Link]) -> Steps[None]:
         try:
             yield Wait(ticket, self._until(self._command.timeout.pool))
         except TimeoutError:
@@ -232,6 +164,9 @@ class Exchange:
         except OSError as error:
             raise ConnectError(f"cannot connect to {origin}: {error}") from error
         self._link = link
+        observer = self._command.observer
+        if observer is not None:
+            observer.tell(ConnectionOpened(call=observer.call, origin=str(origin)))
         return link
 
     # The commands of the core
@@ -240,29 +175,32 @@ class Exchange:
         self._drop()
         self._command = command
         request = command.request
-        head_bytes = encode_head(request)
-        link = yield from self._get_link(request.origin)
-        while True:
-            link.wire.begin(request.method)
-            try:
-                return (yield from self._transmit(link, request.body, head_bytes))
-            except _Vanished as vanished:
-                retry = link.used and request.method in IDEMPOTENT_METHODS
-                link.abort()
-                self._link = None
-                if not retry:
-                    raise IncompleteError(
-                        "the connection was closed before an answer came"
-                    ) from vanished.__cause__
-            for segment in request.body.segments:
-                if not isinstance(segment, bytes):
-                    yield from self._file(segment.rewind)
-            link = yield from self._connect(request.origin)
+        head_bytes = memoryview(encode_head(request))  # a view does not show what it holds
+        try:
+            link = yield from self._get_link(request.origin)
+            while True:
+                link.wire.begin(request.method)
+                try:
+                    return (yield from self._transmit(link, request.body, head_bytes))
+                except _Vanished as vanished:
+                    retry = link.used and request.idempotent and request.body.replayable
+                    link.abort()
+                    self._link = None
+                    if not retry:
+                        raise IncompleteError(
+                            "the connection was closed before an answer came"
+                        ) from vanished.__cause__
+                yield from self._rewind_body(request.body)
+                link = yield from self._connect(request.origin)
+        except BaseException:
+            self._drop()  # now: the flow may go on to wait for long
+            raise
 
-    def _transmit(self, link: Link, body: Body, head_bytes: bytes) -> Steps[Head]:
+    def _transmit(self, link: Link, body: Body, head_bytes: memoryview) -> Steps[Head]:
         """Sends the request; returns the head of the answer, which may come before all of it is sent."""
         if body.length <= SMALL and (content := body.data) is not None:
-            yield from self._write(link, head_bytes + content if content else head_bytes)
+            whole = memoryview(b"".join((head_bytes, content))) if content else head_bytes
+            yield from self._write(link, whole)
             return (yield from self._await_head(link))
         yield from self._write(link, head_bytes)
         for segment in body.segments:
@@ -317,8 +255,7 @@ class Exchange:
             link.wire.end_of_stream()
         return None if arrived is None else link.wire.read_head()
 
-    def _write(self, link: Link, data: bytes) -> Steps[None]:
-        rest: bytes | memoryview = data
+    def _write(self, link: Link, rest: memoryview) -> Steps[None]:
         while True:
             try:
                 count: int = yield Write(link, rest, self._until(self._command.timeout.write), False)
@@ -328,7 +265,7 @@ class Exchange:
                 raise _Vanished from error
             if count == len(rest):
                 return
-            rest = memoryview(rest)[count:]
+            rest = rest[count:]
 
     def _read(self, link: Link) -> Steps[None]:
         wire = link.wire
@@ -355,10 +292,14 @@ class Exchange:
 
     def _read_all(self, command: ReadAll) -> Steps[bytes]:
         link = self._answering()
-        content = link.wire.read_all(command.limit)
-        while content is None:
-            yield from self._read(link)
+        try:
             content = link.wire.read_all(command.limit)
+            while content is None:
+                yield from self._read(link)
+                content = link.wire.read_all(command.limit)
+        except BaseException:
+            self._drop()
+            raise
         self._release()
         return content
 
@@ -367,12 +308,16 @@ class Exchange:
         wire = link.wire
         sink = cast("FileSink", command.sink)
         room = memoryview(bytearray(CHUNK))
-        while not wire.done:
-            count = wire.fill(room)
-            if count is None:
-                yield from self._read(link)
-            elif count:
-                yield from self._file(partial(sink.write, room[:count]))
+        try:
+            while not wire.done:
+                count = wire.fill(room)
+                if count is None:
+                    yield from self._read(link)
+                elif count:
+                    yield from self._file(partial(sink.write, room[:count]))
+        except BaseException:
+            self._drop()
+            raise
         self._release()
         return sink.size
 
@@ -381,39 +326,9 @@ class Exchange:
             raise TransportError("there is no answer to read: nothing was sent, or it has been read already")
         return self._link
 
-    def _file(self, function: Callable[[], Answer]) -> Steps[Answer]:
-        try:
-            return (yield from Run(function))
-        except OSError as error:
-            raise file_error(error) from error
-
-    def _open(self, function: Callable[[], Answer], undo: Callable[[Answer], None]) -> Steps[Answer]:
-        try:
-            return (yield from Run(function, undo))
-        except OSError as error:
-            raise file_error(error, may_be_processed=False) from error
-
-    def _open_source(self, command: OpenSource) -> Steps[FileSource]:
-        return self._open(partial(FileSource, command.path), FileSource.close)
-
-    def _open_sink(self, command: OpenSink) -> Steps[FileSink]:
-        return self._open(partial(FileSink, command.path), FileSink.discard)
-
-    def _commit(self, command: Commit) -> Steps[None]:
-        return self._file(cast("FileSink", command.sink).commit)
-
-
-def file_error(error: OSError, *, may_be_processed: bool = True) -> FileError:
-    """Our error for the operating system's, about a local file."""
-    name = f"{error.filename}: " if error.filename else ""
-    return FileError(f"{name}{error.strerror or error}", may_be_processed=may_be_processed)
-
 
 _PERFORM: dict[type[Command[Any]], Callable[..., Steps[Any]]] = {
     Send: Exchange._send,  # pyright: ignore[reportPrivateUsage] - the table of this class's own methods
     ReadAll: Exchange._read_all,  # pyright: ignore[reportPrivateUsage]
     ReadInto: Exchange._read_into,  # pyright: ignore[reportPrivateUsage]
-    OpenSource: Exchange._open_source,  # pyright: ignore[reportPrivateUsage]
-    OpenSink: Exchange._open_sink,  # pyright: ignore[reportPrivateUsage]
-    Commit: Exchange._commit,  # pyright: ignore[reportPrivateUsage]
 }

@@ -8,14 +8,28 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
-from agentrun_proto import AuthHook, Clock, Config, DataEndpoint, Flow, Response
+from agentrun_proto import (
+    AuthHook,
+    Clock,
+    Config,
+    DataEndpoint,
+    Event,
+    Flow,
+    Listener,
+    Provider,
+    Resource,
+    Response,
+)
 
-from ._exchange import Operation
+from ._logging import log_listener
+from ._network import Operation
 from ._pool import Limits
 from ._proxies import Proxies
+from ._request_credential import current as request_credential
 from ._routes import Route, Transport
 from ._sessions import LoopNetwork
 from ._tls import TLS
@@ -30,27 +44,57 @@ Path = str | os.PathLike[str]
 class Operations:
     """The operations of one endpoint, ready to be run."""
 
-    def __init__(self, endpoint: DataEndpoint) -> None:
+    def __init__(self, endpoint: DataEndpoint, listener: Listener | None = None) -> None:
         self._endpoint = endpoint
+        self._told = listener
 
     @property
     def endpoint(self) -> DataEndpoint:
         """The endpoint that requests are made for."""
         return self._endpoint
 
+    def _overlaid(self, config: Config | None) -> DataEndpoint:
+        """The endpoint for one call: over the client's own credential that of the request being served."""
+        return self._endpoint.overlaid(config, request_credential.get())
+
+    def _listener(self) -> Listener | None:
+        """Who is told of one call: the caller's listener, the log, both, or nobody."""
+        told, log = self._told, log_listener()
+        if told is None or log is None:
+            return told or log
+        return partial(_tell_both, told, log)
+
     def _call(
-        self, method: str, path: str, data: object, query: Query, headers: Fields, config: Config | None
+        self,
+        method: str,
+        path: str,
+        data: object,
+        query: Query,
+        headers: Fields,
+        config: Config | None,
+        idempotent: bool = False,
     ) -> Operation[dict[str, Any]]:
-        endpoint = self._endpoint.overlaid(config)
-        request = endpoint.request(method, path, data=data, query=query, headers=headers)
-        return lambda clock: endpoint.call(request, clock=clock)
+        endpoint, listener = self._overlaid(config), self._listener()
+        request = endpoint.request(
+            method, path, data=data, query=query, headers=headers, idempotent=idempotent
+        )
+        return lambda clock: endpoint.call(request, clock=clock, listener=listener)
 
     def _exchange(
-        self, method: str, path: str, data: object, query: Query, headers: Fields, config: Config | None
+        self,
+        method: str,
+        path: str,
+        data: object,
+        query: Query,
+        headers: Fields,
+        config: Config | None,
+        idempotent: bool,
     ) -> Operation[Response]:
-        endpoint = self._endpoint.overlaid(config)
-        request = endpoint.request(method, path, data=data, query=query, headers=headers)
-        return lambda clock: endpoint.exchange(request, clock=clock)
+        endpoint, listener = self._overlaid(config), self._listener()
+        request = endpoint.request(
+            method, path, data=data, query=query, headers=headers, idempotent=idempotent
+        )
+        return lambda clock: endpoint.exchange(request, clock=clock, listener=listener)
 
     def _upload(
         self,
@@ -61,8 +105,9 @@ class Operations:
         query: Query,
         headers: Fields,
         config: Config | None,
+        idempotent: bool,
     ) -> Operation[dict[str, Any]]:
-        endpoint = self._endpoint.overlaid(config)
+        endpoint, listener = self._overlaid(config), self._listener()
         local = os.fspath(local_path)
         return lambda clock: endpoint.upload(
             path,
@@ -72,18 +117,20 @@ class Operations:
             boundary=os.urandom(16).hex(),
             query=query,
             headers=headers,
+            idempotent=idempotent,
             clock=clock,
+            listener=listener,
         )
 
     def _download(
         self, path: str, save_path: Path, query: Query, headers: Fields, config: Config | None
     ) -> Operation[dict[str, Any]]:
-        endpoint = self._endpoint.overlaid(config)
+        endpoint, listener = self._overlaid(config), self._listener()
         local = os.fspath(save_path)
         request = endpoint.file_request(path, query=query, headers=headers)
 
         def save(clock: Clock) -> Flow[dict[str, Any]]:
-            size = yield from endpoint.download(request, local, clock=clock)
+            size = yield from endpoint.download(request, local, clock=clock, listener=listener)
             return {"saved_path": local, "size": size}
 
         return save
@@ -94,6 +141,9 @@ class SyncFace(Operations, ABC):
 
     Every method raises :class:`AgentRunClientError` if the request fails, and ``ValueError`` or ``TypeError``
     before anything is sent if it cannot be made. `config` overlays the client's own for one call.
+    `idempotent` is the caller's word that sending the request twice has the effect of sending it once: it may
+    then be sent again where nobody knows whether the service has acted on it. An ``Idempotency-Key`` header
+    says the same.
     """
 
     @abstractmethod
@@ -107,9 +157,11 @@ class SyncFace(Operations, ABC):
         query: Query = None,
         headers: Fields = None,
         config: Config | None = None,
+        *,
+        idempotent: bool = False,
     ) -> Response:
         """Sends a request and returns the whole answer, whatever its status."""
-        return self._run(self._exchange(method, path, data, query, headers, config))
+        return self._run(self._exchange(method, path, data, query, headers, config, idempotent))
 
     def get(
         self, path: str, query: Query = None, headers: Fields = None, config: Config | None = None
@@ -130,9 +182,11 @@ class SyncFace(Operations, ABC):
         query: Query = None,
         headers: Fields = None,
         config: Config | None = None,
+        *,
+        idempotent: bool = False,
     ) -> dict[str, Any]:
         """POST; a dict or list goes out as JSON, text and bytes as they are; returns as `get` does."""
-        return self._run(self._call("POST", path, data, query, headers, config))
+        return self._run(self._call("POST", path, data, query, headers, config, idempotent))
 
     def put(
         self,
@@ -152,9 +206,11 @@ class SyncFace(Operations, ABC):
         query: Query = None,
         headers: Fields = None,
         config: Config | None = None,
+        *,
+        idempotent: bool = False,
     ) -> dict[str, Any]:
         """PATCH; as `post`."""
-        return self._run(self._call("PATCH", path, data, query, headers, config))
+        return self._run(self._call("PATCH", path, data, query, headers, config, idempotent))
 
     def post_file(
         self,
@@ -165,6 +221,8 @@ class SyncFace(Operations, ABC):
         query: Query = None,
         headers: Fields = None,
         config: Config | None = None,
+        *,
+        idempotent: bool = False,
     ) -> dict[str, Any]:
         """POSTs a local file as the part ``file`` of a form, streamed; returns the JSON object of the answer.
 
@@ -178,7 +236,9 @@ class SyncFace(Operations, ABC):
             FileError: the file cannot be read; found out before a connection is opened.
         """
         return self._run(
-            self._upload(path, local_file_path, target_file_path, form_data, query, headers, config)
+            self._upload(
+                path, local_file_path, target_file_path, form_data, query, headers, config, idempotent
+            )
         )
 
     def get_file(
@@ -226,9 +286,11 @@ class AsyncFace(Operations, ABC):
         query: Query = None,
         headers: Fields = None,
         config: Config | None = None,
+        *,
+        idempotent: bool = False,
     ) -> Response:
         """Asynchronous `SyncFace.request`."""
-        return await self._run_async(self._exchange(method, path, data, query, headers, config))
+        return await self._run_async(self._exchange(method, path, data, query, headers, config, idempotent))
 
     async def get_async(
         self, path: str, query: Query = None, headers: Fields = None, config: Config | None = None
@@ -249,9 +311,11 @@ class AsyncFace(Operations, ABC):
         query: Query = None,
         headers: Fields = None,
         config: Config | None = None,
+        *,
+        idempotent: bool = False,
     ) -> dict[str, Any]:
         """Asynchronous `SyncFace.post`."""
-        return await self._run_async(self._call("POST", path, data, query, headers, config))
+        return await self._run_async(self._call("POST", path, data, query, headers, config, idempotent))
 
     async def put_async(
         self,
@@ -271,9 +335,11 @@ class AsyncFace(Operations, ABC):
         query: Query = None,
         headers: Fields = None,
         config: Config | None = None,
+        *,
+        idempotent: bool = False,
     ) -> dict[str, Any]:
         """Asynchronous `SyncFace.patch`."""
-        return await self._run_async(self._call("PATCH", path, data, query, headers, config))
+        return await self._run_async(self._call("PATCH", path, data, query, headers, config, idempotent))
 
     async def post_file_async(
         self,
@@ -284,10 +350,14 @@ class AsyncFace(Operations, ABC):
         query: Query = None,
         headers: Fields = None,
         config: Config | None = None,
+        *,
+        idempotent: bool = False,
     ) -> dict[str, Any]:
         """Asynchronous `SyncFace.post_file`."""
         return await self._run_async(
-            self._upload(path, local_file_path, target_file_path, form_data, query, headers, config)
+            self._upload(
+                path, local_file_path, target_file_path, form_data, query, headers, config, idempotent
+            )
         )
 
     async def get_file_async(
@@ -313,6 +383,11 @@ class AsyncFace(Operations, ABC):
         return await self._run_async(self._download(path, save_path, query, headers, config))
 
 
+def _tell_both(first: Listener, second: Listener, event: Event) -> None:
+    first(event)
+    second(event)
+
+
 Native = TypeVar("Native", bound="NativeFace")
 
 
@@ -320,7 +395,8 @@ class NativeFace(AsyncFace):
     """The methods of a client for one kind of loop, which need no suffix.
 
     Args:
-        config, namespace, auth, tls, limits, unix_socket, transport, proxy: as for ``BlockingClient``.
+        config, namespace, auth, credentials, access_token_for, listener, tls, limits, unix_socket, transport,
+            proxy: as for ``BlockingClient``.
     """
 
     def __init__(
@@ -329,15 +405,21 @@ class NativeFace(AsyncFace):
         namespace: str = "agents",
         *,
         auth: AuthHook | None = None,
+        credentials: Provider | None = None,
+        access_token_for: Resource | None = None,
+        listener: Listener | None = None,
         tls: TLS | None = None,
         limits: Limits | None = None,
         unix_socket: str | None = None,
         transport: Transport | None = None,
         proxy: str | Proxies | None = None,
     ) -> None:
-        super().__init__(DataEndpoint(config, namespace, auth=auth))
+        endpoint = DataEndpoint(
+            config, namespace, auth=auth, credentials=credentials, resource=access_token_for
+        )
+        super().__init__(endpoint, listener)
         self._sessions = Route.choose(
-            self._endpoint.config.data_target().origin,
+            endpoint.origin,
             tls=tls,
             limits=limits,
             unix_socket=unix_socket,
@@ -353,6 +435,9 @@ class NativeFace(AsyncFace):
         namespace: str = "agents",
         *,
         auth: AuthHook | None = None,
+        credentials: Provider | None = None,
+        access_token_for: Resource | None = None,
+        listener: Listener | None = None,
         tls: TLS | None = None,
         limits: Limits | None = None,
         unix_socket: str | None = None,
@@ -360,9 +445,12 @@ class NativeFace(AsyncFace):
     ) -> Native:
         """A client set up by an environment, its proxies included; see ``BlockingClient.from_env``."""
         return cls(
-            Config.from_env(environment).merge(config),
+            Config.from_env(environment, credential=credentials is None).merge(config),
             namespace,
             auth=auth,
+            credentials=credentials,
+            access_token_for=access_token_for,
+            listener=listener,
             tls=tls,
             limits=limits,
             unix_socket=unix_socket,

@@ -19,6 +19,8 @@ class FileSource:
 
     __slots__ = ("_file", "length")
 
+    replayable = True
+
     def __init__(self, path: str) -> None:
         _refuse_nul(path)
         # A pipe must not hold us up before it is found to be one.

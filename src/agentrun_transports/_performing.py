@@ -5,6 +5,7 @@ Rules of this file: no network, no event loop, no decision about HTTP.
 
 from __future__ import annotations
 
+import os
 from typing import Any, TypeVar
 
 from agentrun_proto import (
@@ -12,40 +13,51 @@ from agentrun_proto import (
     BodyError,
     Clock,
     Commit,
+    Flow,
     OpenSink,
     OpenSource,
+    Provide,
+    RandomBytes,
+    Rewind,
+    Sleep,
     Source,
 )
 
-from ._exchange import (
-    CHUNK,
-    Exchange,
-    Link,
-    Steps,
-    file_error,
-)
-from ._pool import Limits, Pool
+from ._exchange import CHUNK
+from ._flights import Flights
+from ._local import Local, file_error
+from ._network import Steps
 
 Result = TypeVar("Result")
 
 
-def file_steps(command: OpenSource | OpenSink | Commit, clock: Clock) -> Steps[Any]:
-    """The core's commands that touch local files, as a flow of `Run`; for those who send in another way.
+LocalCommand = OpenSource | OpenSink | Commit | Rewind | Sleep | RandomBytes | Provide
+"""The core's commands that are not about HTTP; `Refresh` apart, which performs a flow of them all."""
 
-    Each `Run` is a blocking call; where it runs is the driver's choice.
+
+class _Local(Local):
+    def _begin(self, flow: Flow[None]) -> Flow[None]:
+        raise NotImplementedError("a Refresh is performed by whoever performs all commands")
+
+
+def local_steps(command: LocalCommand, clock: Clock) -> Steps[Any]:
+    """The core's commands that are not about HTTP, as a flow of `Run`, `Await` and `Wait`.
+
+    Each `Run` is a blocking call; where it runs is the driver's choice. A `Wait` is a pause: its ticket is
+    never ready, and the TimeoutError at its deadline is the end of it.
 
     Raises (out of the flow):
-        FileError: as the command says.
+        FileError, CredentialError: as the command says.
 
     >>> import os
     >>> from agentrun_transports.embedding import drive
     >>> from agentrun_transports.testing import TurnedClock
-    >>> drive(file_steps(OpenSource(os.devnull), TurnedClock()), lambda run: run.function())
+    >>> drive(local_steps(OpenSource(os.devnull), TurnedClock()), lambda run: run.function())
     Traceback (most recent call last):
     ...
     agentrun_proto.errors.FileError: /dev/null: is no regular file
     """
-    return Exchange(Pool[Link](Limits(), clock.monotonic), clock).conduct(iter(command))
+    return _Local(clock, Flights(), os.urandom).perform(command)
 
 
 class BodyReader:

@@ -24,6 +24,8 @@ from typing import Generic, Protocol, TypeVar
 
 from agentrun_proto import Origin
 
+from ._tickets import Ticket
+
 
 class Pooled(Protocol):
     """What the pool knows of a connection."""
@@ -67,25 +69,21 @@ class Limits:
             raise ValueError("limits: idle is a number of seconds, 0 or more")
 
 
-class Ticket(Generic[Connection]):
+class PoolTicket(Ticket, Generic[Connection]):
     """A caller's turn. Once `ready`, it holds a place, and a connection if one was handed over."""
 
-    __slots__ = ("connection", "lane", "notify", "number", "ready")
+    __slots__ = ("connection", "lane", "number")
 
     def __init__(self, lane: _Lane[Connection], number: int) -> None:
+        super().__init__()
         self.lane = lane
         self.number = number
-        self.ready = False
         self.connection: Connection | None = None
-        self.notify: Callable[[], None] | None = None
-        """Called once the ticket is ready, from whichever thread made it so; set by whoever waits."""
 
-    def serve(self, connection: Connection | None) -> None:
+    def hand_over(self, connection: Connection | None) -> None:
         """The wait is over."""
         self.connection = connection
-        self.ready = True
-        if self.notify is not None:
-            self.notify()
+        self.serve()
 
 
 class _Lane(Generic[Connection]):
@@ -97,7 +95,7 @@ class _Lane(Generic[Connection]):
         self.origin = origin
         self.open = 0
         self.idle: deque[Connection] = deque()
-        self.waiting: OrderedDict[int, Ticket[Connection]] = OrderedDict()
+        self.waiting: OrderedDict[int, PoolTicket[Connection]] = OrderedDict()
 
     def head(self) -> int | None:
         """The number of the ticket that is next here."""
@@ -142,7 +140,7 @@ class Pool(Generic[Connection]):
         with self._lock:
             return sum(len(lane.waiting) for lane in self._lanes.values())
 
-    def checkout(self, origin: Origin) -> Connection | Ticket[Connection]:
+    def checkout(self, origin: Origin) -> Connection | PoolTicket[Connection]:
         """An idle connection, or a ticket: ready at once if a connection may be made, else to wait with."""
         with self._lock:
             self._closed = False
@@ -154,10 +152,10 @@ class Pool(Generic[Connection]):
                 connection = lane.idle.pop()
                 del self._idle[connection]
                 return connection
-            ticket = Ticket(lane, self._next_number())
+            ticket = PoolTicket(lane, self._next_number())
             if not lane.waiting and lane.open < self._limits.per_origin and self._make_room():
                 self._occupy(lane)
-                ticket.serve(None)
+                ticket.hand_over(None)
             else:
                 lane.waiting[ticket.number] = ticket
                 self._enqueue(lane)
@@ -174,7 +172,7 @@ class Pool(Generic[Connection]):
             self._vacate(self._lanes[origin])
             self._serve_next()
 
-    def cancel(self, ticket: Ticket[Connection]) -> None:
+    def cancel(self, ticket: PoolTicket[Connection]) -> None:
         """Gives up a ticket: the place in the queue, or what was handed over in the meantime."""
         with self._lock:
             lane = ticket.lane
@@ -235,9 +233,9 @@ class Pool(Generic[Connection]):
         lane = self._next_lane()
         if lane is not None:
             self._occupy(lane)
-            self._take_ticket(lane).serve(None)
+            self._take_ticket(lane).hand_over(None)
 
-    def _take_ticket(self, lane: _Lane[Connection]) -> Ticket[Connection]:
+    def _take_ticket(self, lane: _Lane[Connection]) -> PoolTicket[Connection]:
         ticket = lane.waiting.popitem(last=False)[1]
         self._enqueue(lane)
         return ticket
@@ -246,7 +244,7 @@ class Pool(Generic[Connection]):
         """A connection is free: for the next caller of its origin, unless another has waited longer."""
         other = self._next_lane()
         if lane.waiting and (other is None or next(iter(lane.waiting)) <= next(iter(other.waiting))):
-            self._take_ticket(lane).serve(connection)
+            self._take_ticket(lane).hand_over(connection)
         elif other is not None or self._closed:
             connection.abort()
             self._vacate(lane)

@@ -16,9 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from agentrun_proto import Origin
+from agentrun_proto.errors import bare
 
 DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
@@ -44,25 +46,16 @@ class Proxy:
             ValueError: no such URL; the message does not show it, since it may hold a password.
         """
         try:
-            parts = urlsplit(url if "://" in url else f"http://{url}")
-            host, port = parts.hostname, parts.port
-            auth = (
-                None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
-            )
-        except ValueError:
-            raise ValueError("the proxy is no URL; write http://host:port or socks5://host:port") from None
-        if parts.scheme not in DEFAULT_PORTS:
-            raise ValueError(f"a proxy is http, https, socks5 or socks5h, not {parts.scheme!r}")
-        if not host or parts.path.strip("/") or parts.query or parts.fragment:
-            raise ValueError("a proxy's URL has a host and no path; write http://host:port")
-        if any(character <= " " or character == "\x7f" for character in host):
-            raise ValueError("a proxy's host has no spaces and no control characters")
-        return cls(
-            scheme=parts.scheme,
-            host=host,
-            port=DEFAULT_PORTS[parts.scheme] if port is None else port,
-            auth=auth,
-        )
+            return _parse(url)
+        except ValueError as error:
+            complaint = bare(error)
+        del url  # a traceback may be shown with its locals
+        raise complaint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.auth is not None:
+            raise TypeError("a proxy's password is not pickled: give the other process its own")
+        return (Proxy.parse, (self.url,))
 
     @property
     def url(self) -> str:
@@ -72,6 +65,27 @@ class Proxy:
 
     def __str__(self) -> str:
         return self.url
+
+
+def _parse(url: str) -> Proxy:
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        host, port = parts.hostname, parts.port
+        auth = None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
+    except ValueError:
+        raise ValueError("the proxy is no URL; write http://host:port or socks5://host:port") from None
+    if parts.scheme not in DEFAULT_PORTS:
+        raise ValueError(f"a proxy is http, https, socks5 or socks5h, not {parts.scheme!r}")
+    if not host or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError("a proxy's URL has a host and no path; write http://host:port")
+    if any(character <= " " or character == "\x7f" for character in host):
+        raise ValueError("a proxy's host has no spaces and no control characters")
+    return Proxy(
+        scheme=parts.scheme,
+        host=host,
+        port=DEFAULT_PORTS[parts.scheme] if port is None else port,
+        auth=auth,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +110,11 @@ class Proxies:
         Raises:
             ValueError: as `Proxy.parse`.
         """
-        proxy = Proxy.parse(url)
+        try:
+            proxy = Proxy.parse(url)
+        except ValueError:
+            del url  # a traceback may be shown with its locals
+            raise
         return cls(http=proxy, https=proxy)
 
     @classmethod
@@ -136,7 +154,9 @@ def _read(environment: Mapping[str, str], name: str) -> Proxy | None:
     try:
         return Proxy.parse(text)
     except ValueError as error:
-        raise ValueError(f"the environment variable {name} (or {name.upper()}): {error}") from None
+        complaint = ValueError(f"the environment variable {name} (or {name.upper()}): {error}")
+    del text  # a traceback may be shown with its locals
+    raise complaint
 
 
 def _covers(entry: str, origin: Origin) -> bool:

@@ -12,7 +12,7 @@ from typing import Literal, Protocol, TypeVar
 
 from agentrun_proto import Origin
 
-from ._exchange import Operation
+from ._network import Operation
 from ._pool import Limits
 from ._proxies import Proxies
 from ._sessions import LoopNetwork, LoopSessions

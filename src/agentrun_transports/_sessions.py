@@ -7,13 +7,16 @@ ours waits in each loop for that moment and closes the connections in it.
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
-from typing import Protocol, TypeVar
+from types import AsyncGeneratorType
+from typing import Protocol, TypeVar, cast
 
 from agentrun_proto import Clock
 
-from ._exchange import Exchange, Link, Operation, Steps
+from ._exchange import Exchange
+from ._flights import Flights
+from ._network import Link, Operation, Steps
 from ._pool import Limits, Pool
 from ._tls import TLS
 
@@ -37,6 +40,10 @@ class LoopNetwork(Protocol):
         """Performs network commands until their flow returns."""
         ...
 
+    def spawn(self, run: Callable[[], Awaitable[None]], done: Callable[[], None]) -> None:
+        """Has `run` called and awaited beside the caller, and `done` called when that is over."""
+        ...
+
     def close_from_anywhere(self, close: Callable[[], None]) -> None:
         """Has `close` called on the loop, if that still runs; from any thread."""
         ...
@@ -45,12 +52,13 @@ class LoopNetwork(Protocol):
 class LoopSession:
     """The connections of one client on one loop."""
 
-    __slots__ = ("__weakref__", "_guard", "_guarded", "_network", "pool")
+    __slots__ = ("__weakref__", "_flights", "_guard", "_guarded", "_network", "pool")
 
     def __init__(self, network: LoopNetwork, limits: Limits) -> None:
         self.pool: Pool[Link] = Pool(limits, network.clock.monotonic)
+        self._flights = Flights()
         self._network = network
-        self._guard = guard = _until_the_loop_ends(self.pool)
+        self._guard = guard = cast("AsyncGeneratorType[None, None]", _until_the_loop_ends(self.pool))
         self._guarded = False
         weakref.finalize(self, network.close_from_anywhere, partial(_end, guard)).atexit = False
 
@@ -65,7 +73,8 @@ class LoopSession:
             self._guarded = True
             await self._guard.__anext__()  # runs to its yield without giving way
         network = self._network
-        return await network.drive(Exchange(self.pool, network.clock).conduct(operation(network.clock)))
+        exchange = Exchange(self.pool, network.clock, self._flights)
+        return await network.drive(exchange.conduct(operation(network.clock)))
 
     def close(self) -> None:
         """Closes the idle connections, and those in use once their calls are done."""
@@ -79,8 +88,10 @@ async def _until_the_loop_ends(pool: Pool[Link]) -> AsyncGenerator[None, None]:
         pool.close()
 
 
-def _end(guard: AsyncGenerator[None, None]) -> None:
+def _end(guard: AsyncGeneratorType[None, None]) -> None:
     """Ends a guard whose session is gone before its loop; it gives way nowhere, so one step is all."""
+    if guard.ag_running:
+        return  # the loop is ending too, and the guard is at it: the session was collected meanwhile
     try:
         guard.aclose().send(None)
     except StopIteration:

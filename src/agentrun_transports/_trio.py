@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import trio
@@ -16,8 +19,8 @@ import trio
 from agentrun_proto import Command, Origin, TLSError
 
 from ._drive import drive_async
-from ._exchange import Connect, NetworkCommand, Read, Run, Steps, Wait, Write
 from ._faces import NativeFace
+from ._network import Await, Connect, NetworkCommand, Read, Run, Spawn, Steps, Wait, Write
 from ._readiness import Readiness
 from ._sessions import LoopNetwork
 from ._tls import TLS, TLSLayer, tls_context
@@ -158,6 +161,8 @@ class TrioNetwork:
             Read: self._read,
             Wait: self._wait,
             Run: self._run,
+            Await: self._await,
+            Spawn: self._spawn,
         }
 
     async def drive(self, steps: Steps[Result]) -> Result:
@@ -227,6 +232,25 @@ class TrioNetwork:
     async def _run(self, command: Run[Any]) -> Any:
         return await trio.to_thread.run_sync(command.function)
 
+    def _await(self, command: Await[Any]) -> Awaitable[Any]:
+        return command.function()
+
+    async def _spawn(self, command: Spawn) -> None:
+        self.spawn(partial(self.drive, command.flow), command.done)
+
+    def spawn(self, run: Callable[[], Awaitable[None]], done: Callable[[], None]) -> None:
+        """Has `run` called and awaited in a task of its own, and `done` called when that is over."""
+
+        async def work() -> None:
+            try:
+                await run()
+            except Exception as error:  # a bug: it is reported as that of a thread is, and ends no run
+                sys.excepthook(type(error), error, error.__traceback__)
+            finally:
+                done()
+
+        trio.lowlevel.spawn_system_task(work, context=copy_context())
+
 
 def _nothing() -> None:
     pass
@@ -243,7 +267,8 @@ class TrioClient(NativeFace):
     Its connections belong to the `trio.run` that it is used in and end with it; nothing needs closing.
 
     Args:
-        config, namespace, auth, tls, limits, unix_socket, transport, proxy: as for ``BlockingClient``.
+        config, namespace, auth, credentials, access_token_for, listener, tls, limits, unix_socket, transport,
+            proxy: as for ``BlockingClient``.
 
     >>> from agentrun_proto import Config
     >>> from agentrun_transports.emulator import Emulator

@@ -15,11 +15,11 @@ from enum import Enum
 from types import TracebackType
 from typing import Any, TypeVar
 
-from agentrun_proto import Config, DataEndpoint
+from agentrun_proto import Config, DataEndpoint, Listener, Provider, Resource
 
 from ._blocking_client import blocking_session
-from ._exchange import Operation
 from ._faces import AsyncFace, SyncFace
+from ._network import Operation
 from ._pool import Limits
 from ._proxies import Proxies
 from ._routes import Route, Transport
@@ -57,6 +57,11 @@ class DataAPI(SyncFace, AsyncFace):
             as in the published client. Defaults: region ``cn-hangzhou``, protocol ``https``, version
             ``2025-09-10``, timeout 600 seconds.
         namespace: the path that all requests share.
+        credentials: where the credential comes from, instead of config and environment: see
+            `agentrun_transports.credentials`.
+        use_access_token: call with the resource's access token, which is fetched from the control plane with
+            the access key and kept, instead of signing each request.
+        listener: is told what happens, as events; see `agentrun_proto.telemetry`.
         tls: what is trusted, and a client certificate; by default the system's authorities.
         limits: how many connections there may be.
         unix_socket: the path of a socket to connect to instead of the endpoint's host.
@@ -80,6 +85,9 @@ class DataAPI(SyncFace, AsyncFace):
         config: Config | None = None,
         namespace: str = "agents",
         *,
+        credentials: Provider | None = None,
+        use_access_token: bool = False,
+        listener: Listener | None = None,
         tls: TLS | None = None,
         limits: Limits | None = None,
         unix_socket: str | None = None,
@@ -88,15 +96,17 @@ class DataAPI(SyncFace, AsyncFace):
     ) -> None:
         self.resource_name = resource_name
         self.resource_type = resource_type
-        self.config = Config.from_env(os.environ).merge(config)
+        self.config = Config.from_env(os.environ, credential=credentials is None).merge(config)
         self.namespace = namespace
         hook = None
         if type(self).auth is not DataAPI.auth:
             hook = self._call_override
             self._auth_takes = _further_parameters(self.auth)
-        super().__init__(DataEndpoint(self.config, namespace, auth=hook))
+        resource = Resource(type=resource_type.value, name=resource_name) if use_access_token else None
+        endpoint = DataEndpoint(self.config, namespace, auth=hook, credentials=credentials, resource=resource)
+        super().__init__(endpoint, listener)
         route = Route.choose(
-            self._endpoint.config.data_target().origin,
+            endpoint.origin,
             tls=tls,
             limits=limits,
             unix_socket=unix_socket,
@@ -156,14 +166,16 @@ class DataAPI(SyncFace, AsyncFace):
 
         Raises:
             ValueError: the URL is of another origin than the endpoint, to which the credential belongs.
+            CredentialError: a provider's credential has not been obtained yet; calls do that by themselves.
         """
         asked_config, asked_method = _asked.get()
-        url, fields = self._endpoint.overlaid(config or asked_config).authorise_url(
+        endpoint = self._endpoint.overlaid(config or asked_config)
+        url, fields = endpoint.authorise_url(
             url or self._endpoint.base_url,
             headers,
             query,
             method=method or asked_method,
-            now=self._session.clock.now(),
+            now=self._session.clock.now() + endpoint.standing.offset,
         )
         return url, fields, None
 

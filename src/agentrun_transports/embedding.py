@@ -10,21 +10,24 @@ There are two levels to write it on:
     Send          send request.method, request.url and request.fields() as they are; answer with the Head
     ReadAll       answer with the content of that answer; DecodeError if it is larger than `limit`
     ReadInto      write the content to a sink; answer with its length
-    OpenSource, OpenSink, Commit      local files: `file_steps` performs them
+    OpenSource, OpenSink, Commit, Rewind, Sleep, RandomBytes, Provide      `local_steps` performs them
+    Refresh       perform `flow()` like any other, once for all who ask for the same `key` meanwhile
 
 A performer of `Send` follows no redirect, adds and removes no field (RFC 9112's framing aside), takes off
 no content coding, never sends a POST twice, keeps to `timeout` and `deadline` (monotonic seconds), and
 raises TransportError of the class that says what happened. `BodyReader` gives it the content to send.
 
-**Level 2: perform five network commands**, for those who have a loop. `Exchange` turns the core's commands
-into these, and knows all there is to know of HTTP/1.1, of connections and of retries::
+**Level 2: perform seven network commands**, for those who have a loop. `Exchange` turns the core's commands
+into these, and knows all there is to know of HTTP/1.1 and of connections::
 
     Connect       open a connection to an origin; answer with a Link. OSError, TLSError
     Write         send some of these bytes; answer with how many. OSError. With `watch`, something that
                   arrives ends the wait for room too, and the answer may be 0
     Read          receive into the link's wire; answer with how many bytes, 0 at the end. OSError
-    Wait          wait until a ticket of the pool is ready
+    Wait          wait until a ticket is ready; in a pause, it never is
     Run           run a blocking call where it holds nobody up; what it raises is raised
+    Await         await an async function's result; CredentialError where nothing can be awaited
+    Spawn         begin to perform a flow beside this one, without waiting; call `done` when it is over
 
 Each has a `deadline` (monotonic seconds, `math.inf` for none); when it has passed, raise TimeoutError. A
 `Link` is a connection with a `Wire` that takes its bytes; `abort` closes it at once and never waits. A
@@ -38,32 +41,39 @@ is right.
 from __future__ import annotations
 
 from ._drive import Perform, PerformAsync, drive, drive_async
-from ._exchange import (
+from ._exchange import Exchange
+from ._files import FileSink, FileSource
+from ._flights import Flights
+from ._local import file_error
+from ._network import (
+    Await,
     Connect,
-    Exchange,
     Link,
     NetworkCommand,
     Operation,
     Read,
     Run,
+    Spawn,
     Steps,
     Wait,
     Write,
-    file_error,
 )
-from ._files import FileSink, FileSource
-from ._performing import BodyReader, file_steps
-from ._pool import Limits, Pool, Ticket
+from ._performing import BodyReader, LocalCommand, local_steps
+from ._pool import Limits, Pool
+from ._tickets import Ticket
 from ._wire import Wire, encode_head
 
 __all__ = [
+    "Await",
     "BodyReader",
     "Connect",
     "Exchange",
     "FileSink",
     "FileSource",
+    "Flights",
     "Limits",
     "Link",
+    "LocalCommand",
     "NetworkCommand",
     "Operation",
     "Perform",
@@ -71,6 +81,7 @@ __all__ = [
     "Pool",
     "Read",
     "Run",
+    "Spawn",
     "Steps",
     "Ticket",
     "Wait",
@@ -80,5 +91,5 @@ __all__ = [
     "drive_async",
     "encode_head",
     "file_error",
-    "file_steps",
+    "local_steps",
 ]

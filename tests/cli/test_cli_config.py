@@ -25,7 +25,7 @@ def test_each_value_and_its_source(run, monkeypatch):
     monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", "LTAI5t")
     monkeypatch.setenv("AGENTRUN_ACCESS_KEY_SECRET", "marked-secret")
     monkeypatch.setenv("AGENTRUN_SECURITY_TOKEN", "marked-token")
-    ran = run("config", "--namespace", "sandboxes/sb-1", "--timeout", "2.5")
+    ran = run("config", "--namespace", "sandboxes/sb-1", "--timeout", "2.5", "--attempts", "5")
     assert (ran.code, ran.err) == (0, "")
     assert rows(ran) == {
         "data_endpoint": ("-", "unset"),
@@ -35,6 +35,7 @@ def test_each_value_and_its_source(run, monkeypatch):
         "access_key_secret": ("***", "environment variable AGENTRUN_ACCESS_KEY_SECRET"),
         "security_token": ("***", "environment variable AGENTRUN_SECURITY_TOKEN"),
         "timeout": ("2.5", "flag --timeout"),
+        "attempts": ("5", "flag --attempts"),
         "namespace": ("sandboxes/sb-1", "flag --namespace"),
     }
     assert summary(ran) == {
@@ -50,6 +51,7 @@ def test_defaults_and_flags(run):
     assert found["account_id"] == ("123", "flag --account-id")
     assert found["region_id"] == ("cn-hangzhou", "default")
     assert found["timeout"] == ("600", "default")
+    assert found["attempts"] == ("3", "default")
     assert found["namespace"] == ("agents", "default")
     assert summary(ran)["requests go to"].endswith(
         "//123.agentrun-data.cn-hangzhou.aliyuncs.com/2025-09-10/agents"

@@ -72,6 +72,7 @@ def test_a_loop_that_is_not_installed(run, monkeypatch):
 
 
 def test_the_callers_environment_is_not_used(run, small, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     for name in ("AGENTRUN_DATA_ENDPOINT", "AGENTRUN_CONTROL_ENDPOINT"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     for name in ("ACCESS_KEY_ID", "ACCESS_KEY_SECRET", "SECURITY_TOKEN", "ACCOUNT_ID", "REGION"):

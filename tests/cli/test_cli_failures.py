@@ -6,9 +6,12 @@ import sys
 
 import pytest
 
+import agentrun_proto.recovery
 from agentrun_proto import errors
 from agentrun_transports._cli.failures import HINTS, describe, exit_code
 from agentrun_transports.emulator import Fault
+
+ONCE = ("--attempts", "1")
 
 
 def block(text):
@@ -52,7 +55,7 @@ def test_a_refusal_tells_all_that_support_asks_for(emulator, run):
 )
 def test_refusals_by_status(emulator, run, status, hint):
     emulator.service.faults.add(Fault(status=status))
-    ran = run("get", "resources")
+    ran = run("get", "resources", *ONCE)
     facts = told(ran)
     assert (ran.code, facts["status"]) == (1, str(status))
     assert hint in facts["hint"]
@@ -60,7 +63,7 @@ def test_refusals_by_status(emulator, run, status, hint):
 
 def test_when_to_come_back_is_told(emulator, run):
     emulator.service.faults.add(Fault(status=429, retry_after="7"))
-    assert told(run("get", "resources"))["retry after"] == "7 s"
+    assert told(run("get", "resources", *ONCE))["retry after"] == "7 s"
 
 
 def test_an_anonymous_request_is_told_about_credentials(emulator, run, monkeypatch):
@@ -126,6 +129,11 @@ def test_misuse_shows_before_anything_is_sent(emulator, run, tmp_path, monkeypat
         (["get", "x", "--timeout", "soon"], "--timeout"),
         (["get", "x", "--timeout", "0"], "above 0"),
         (["get", "x", "--timeout", "nan"], "above 0"),
+        (["get", "x", "--attempts", "0"], "1 is never again, 0 never; not '0'"),
+        (["get", "x", "--attempts", "-1"], "whole number"),
+        (["get", "x", "--attempts", "2.5"], "whole number"),
+        (["get", "x", "--attempts", "9" * 5000], "whole number"),
+        (["get", "x", "--attempts", ""], "empty"),
         (["get", "x", "--endpoint", "127.0.0.1"], "http(s)://"),
         (["get", "x", "--region", ""], "empty"),
         (["get", "x", "--region", "a/b"], "host name"),
@@ -165,7 +173,8 @@ def test_a_broken_answer_warns_where_repeating_does_harm(emulator, run):
     ran = run("post", "resources", "--data", "{}")
     assert ran.code == 3
     assert "may have acted" in told(ran)["warning"]
-    ran = run("get", "resources")
+    assert emulator.requests.count == 1
+    ran = run("get", "resources", *ONCE)
     assert ran.code == 3
     assert "warning" not in told(ran)
 
@@ -177,7 +186,8 @@ def test_every_error_has_its_exit_code_and_its_hint():
     kinds = {kind for kind in below(errors.AgentRunClientError) if kind.__module__ == errors.__name__}
     for kind in kinds - {errors.AgentRunClientError, errors.StatusError}:
         error = kind("what happened", status_code=499 if issubclass(kind, errors.StatusError) else 0)
-        wanted = 3 if issubclass(kind, errors.TransportError) else 2 if kind is errors.FileError else 1
+        misuse = kind in (errors.FileError, errors.CredentialError)
+        wanted = 3 if issubclass(kind, errors.TransportError) else 2 if misuse else 1
         assert exit_code(error) == wanted
         assert dict(describe(error, "get").facts)["hint"]
     assert [exit_code(error) for error in (ValueError(), TypeError(), OSError())] == [2, 2, 2]
@@ -187,6 +197,66 @@ def test_no_hint_hides_behind_one_of_its_base_classes():
     kinds = [kind for kind, _ in HINTS]
     for position, kind in enumerate(kinds):
         assert not any(issubclass(kind, earlier) for earlier in kinds[:position])
+
+
+@pytest.fixture
+def no_pauses(monkeypatch):
+    monkeypatch.setattr(agentrun_proto.recovery, "pause", lambda *args: 0.0)
+
+
+def test_three_attempts_unless_told_and_one_when_it_is_enough(emulator, run, no_pauses):
+    for argv, faults, code, sent in [
+        ([], 2, 0, 3),
+        ([], 3, 1, 3),
+        (["--attempts", "4"], 3, 0, 4),
+        (["--attempts", "1"], 1, 1, 1),
+    ]:
+        emulator.service.faults.clear()
+        emulator.service.faults.add(Fault(status=503), count=faults)
+        before = emulator.requests.count
+        assert (run("get", "resources", *argv).code, emulator.requests.count - before) == (code, sent)
+
+
+def test_attempts_that_failed_alike_are_counted(emulator, run, no_pauses):
+    emulator.service.faults.add(Fault(status=503), count=None)
+    facts = told(run("get", "resources"))
+    assert list(facts) == ["error", "status", "code", "request id", "attempts", "hint"]
+    assert facts["attempts"] == "3, which all failed like this"
+    assert "--attempts" in facts["hint"]
+
+
+def test_attempts_that_failed_differently_are_told_each(emulator, run, no_pauses):
+    emulator.service.faults.add(Fault(drop=True))
+    emulator.service.faults.add(Fault(status=500))
+    facts = told(run("get", "resources", "--attempts", "2"))
+    first, last = facts["attempts"].split("; ")
+    assert first.startswith("2: 1. the connection ")
+    assert last == "2. This fault was asked for. (HTTP 500, code ERR_INTERNAL_SERVER_ERROR)"
+
+
+def test_one_attempt_is_not_counted(emulator, run):
+    emulator.service.faults.add(Fault(status=404))
+    assert "attempts" not in told(run("get", "resources"))
+
+
+def test_a_server_that_failed_a_post_may_have_done_it(emulator, run):
+    emulator.service.faults.add(Fault(status=500))
+    assert "may have acted" in told(run("post", "resources", "--data", "{}"))["warning"]
+    emulator.service.faults.add(Fault(status=503))
+    assert "warning" not in told(run("post", "resources", "--data", "{}", *ONCE))
+
+
+def test_a_redirect_is_followed_for_get_alone(emulator, run):
+    elsewhere = Fault(status=307, location="/2025-09-10/agents/elsewhere")
+    emulator.service.faults.add(elsewhere)
+    assert run("get", "resources").code == 0
+    assert emulator.requests.last[-1].target == elsewhere.location
+    emulator.service.faults.add(Fault(status=302, location="/elsewhere"))
+    ran = run("post", "resources", "--data", "{}")
+    facts = told(ran)
+    assert (ran.code, facts["status"], facts["location"]) == (1, "302", "/elsewhere")
+    assert "not followed" in facts["error"]
+    assert "--endpoint" in facts["hint"]
 
 
 def test_a_redirect_is_told_with_where_it_leads():
@@ -204,7 +274,7 @@ def unused_port():
 
 def test_a_refused_connection_ends_a_real_process_with_3(child_environment):
     endpoint = f"http://127.0.0.1:{unused_port()}"
-    argv = [sys.executable, "-m", "agentrun_transports", "get", "resources", "--endpoint", endpoint]
+    argv = [sys.executable, "-m", "agentrun_transports", "get", "resources", "--endpoint", endpoint, *ONCE]
     ran = subprocess.run(argv, capture_output=True, text=True, env=child_environment, timeout=60)
     assert (ran.returncode, ran.stdout) == (3, "")
     facts = block(ran.stderr)

@@ -48,6 +48,21 @@ def test_an_array_is_printed_as_what_it_is(emulator, run):
     assert (ran.code, json.loads(ran.out)) == (0, [])
 
 
+@pytest.mark.parametrize("content", [b"null", b"[]", b'"text"', b"0", b"false"])
+def test_any_json_is_printed_as_what_it_is(emulator, run, monkeypatch, content):
+    handle = emulator.service.handle
+
+    def replaced(request):
+        answer = handle(request)
+        fields = [field for field in answer.headers if field[0] != "Content-Length"]
+        headers = (*fields, ("Content-Length", str(len(content))))
+        return type(answer)(status=200, headers=headers, body=content)
+
+    monkeypatch.setattr(emulator.service, "handle", replaced)
+    ran = run("get", "resources")
+    assert (ran.code, ran.out, ran.err) == (0, content.decode() + "\n", "")
+
+
 def test_query_is_merged_and_repeated(emulator, run):
     ran = run(
         "get",
@@ -129,7 +144,7 @@ def test_an_empty_success_is_an_empty_object(emulator, run, monkeypatch):
 def test_flags_win_over_the_environment(emulator, run, monkeypatch):
     monkeypatch.setenv("AGENTRUN_DATA_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv("AGENTRUN_REGION", "cn-beijing")
-    assert run("get", "resources").code == 3
+    assert run("get", "resources", "--attempts", "1").code == 3
     assert run("get", "resources", "--endpoint", emulator.endpoint).code == 1
     ran = run("get", "resources", "--endpoint", emulator.endpoint, "--region", "cn-hangzhou")
     assert (ran.code, ran.err) == (0, "")

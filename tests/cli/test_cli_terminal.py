@@ -77,13 +77,49 @@ def test_an_error_is_coloured_too(emulator, terminal):
 
 def test_an_error_is_wrapped_between_words(terminal, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
-    code, _, err = terminal("get", "resources", "--endpoint", "http://127.0.0.1:1")
+    code, _, err = terminal("get", "resources", "--endpoint", "http://127.0.0.1:1", "--attempts", "1")
     lines = re.sub(r"\x1b\[[0-9;]*m", "", err).splitlines()
     assert code == 3
     assert max(map(len, lines)) <= 60
     assert lines[-2:] == [
         "  hint  Check --endpoint, --account-id and --region",
         "        (`agentrun-data config`), and the network.",
+    ]
+
+
+def test_what_stands_beside_a_head_is_wrapped_under_itself(monkeypatch):
+    told = "the first line, which is long\n-> the second line\n   third"
+    wanted = {
+        "31": [
+            "ok  a  the first line, which is",
+            "       long",
+            "       -> the second line",
+            "          third",
+        ],
+        "28": [
+            "ok  a  the first line, which",
+            "       is long",
+            "       -> the second line",
+            "          third",
+        ],
+        "22": [  # never less than 20 columns
+            "ok  a  the first line,",
+            "       which is long",
+            "       -> the second line",
+            "          third",
+        ],
+    }
+    for width, lines in wanted.items():
+        monkeypatch.setenv("COLUMNS", width)
+        out = Terminal()
+        Screen(out, None).beside((("ok  ", "bold"), ("a  ", "dim")), told)
+        assert re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).splitlines() == lines
+    plain = io.StringIO()
+    Screen(plain, None).beside((("ok  ", ""), ("a  ", "")), told)
+    assert plain.getvalue().splitlines() == [
+        "ok  a  the first line, which is long",
+        "       -> the second line",
+        "          third",
     ]
 
 

@@ -13,16 +13,19 @@ from collections.abc import Callable, Generator, Sequence
 from math import inf
 from typing import Any, NamedTuple
 
-from agentrun_proto import AgentRunClientError, Origin
+from agentrun_proto import AgentRunClientError, CredentialError, Origin
 from agentrun_transports.embedding import (
+    Await,
     Connect,
     Exchange,
+    Flights,
     Limits,
     Link,
     Operation,
     Pool,
     Read,
     Run,
+    Spawn,
     Steps,
     Ticket,
     Wait,
@@ -39,12 +42,13 @@ class Clock:
 class Pause(NamedTuple):
     """What a task waits for: a socket that becomes ready for `events`, or the call of a ticket's `notify`."""
 
-    target: socket.socket | Ticket[Any]
+    target: socket.socket | Ticket
     events: int
     deadline: float
 
 
-Pauses = Generator[Pause, None, Any]
+Pauses = Generator["Pause | Task", None, Any]
+"""What a task is: it yields what it waits for, or another task, which is begun beside it."""
 
 
 class SelectorsLink:
@@ -128,7 +132,24 @@ def run(command: Run[Any]) -> Pauses:
     yield  # this loop has no threads: files are read where they are
 
 
-PERFORM = {Connect: connect, Write: write, Read: read, Wait: wait, Run: run}
+def await_(command: Await[Any]) -> Pauses:
+    raise CredentialError("this loop awaits nothing; give a plain function as the provider")
+    yield
+
+
+def spawn(command: Spawn) -> Pauses:
+    yield Task(drive(command.flow), command.done)  # the loop takes it from here
+
+
+PERFORM = {
+    Connect: connect,
+    Write: write,
+    Read: read,
+    Wait: wait,
+    Run: run,
+    Await: await_,
+    Spawn: spawn,
+}
 
 
 def drive(steps: Steps[Any]) -> Pauses:
@@ -151,8 +172,9 @@ def drive(steps: Steps[Any]) -> Pauses:
 class Task:
     """An operation on its way: paused, or over with an outcome (a result, or an error)."""
 
-    def __init__(self, steps: Pauses) -> None:
+    def __init__(self, steps: Pauses, done: Callable[[], None] = lambda: None) -> None:
         self.steps = steps
+        self.done = done
         self.pause: Pause | None = None
         self.outcome: Any = None
 
@@ -162,21 +184,23 @@ class Loop:
 
     def __init__(self, limits: Limits) -> None:
         self.pool: Pool[Link] = Pool(limits, time.monotonic)
+        self._flights = Flights()
+        self._beside: list[Task] = []
         self._selector = selectors.DefaultSelector()
 
     def run_all(
         self, operations: Sequence[Operation[Any]], cancelled: Callable[[], bool] | None = None
     ) -> list[Any]:
         """What comes of each operation: its result, or its error. None if they are cancelled before that."""
-        tasks = [Task(drive(Exchange(self.pool, Clock).conduct(make(Clock)))) for make in operations]
+        tasks = [Task(drive(self._exchange().conduct(make(Clock)))) for make in operations]
         for task in tasks:
             self._turn(task)
-        while waiting := [task for task in tasks if task.pause is not None]:
+        while any(task.pause is not None for task in tasks):
             if cancelled is not None and cancelled():
-                for task in waiting:
-                    self._leave(task)
-                    task.steps.close()  # whatever it held is given back
+                for task in tasks:
+                    self._cancel(task)
                 break
+            waiting = [task for task in [*tasks, *self._beside] if task.pause is not None]
             now = time.monotonic()
             late = [task for task in waiting if task.pause.deadline <= now]
             for task in late:
@@ -185,6 +209,9 @@ class Loop:
                 for task in self._select(waiting, now, 0.01 if cancelled else inf):
                     self._turn(task)
         return [task.outcome for task in tasks]
+
+    def _exchange(self) -> Exchange:
+        return Exchange(self.pool, Clock, self._flights)  # all share the refreshes that are under way
 
     def _select(self, waiting: list[Task], now: float, longest: float) -> list[Task]:
         """Those whose wait is over, once there are any, or once a deadline has come."""
@@ -200,14 +227,32 @@ class Loop:
         """Lets a task go on to its next pause, or to its end."""
         self._leave(task)
         try:
-            task.pause = next(task.steps) if error is None else task.steps.throw(error)
+            found = next(task.steps) if error is None else task.steps.throw(error)
+            while isinstance(found, Task):
+                self._beside.append(found)
+                self._turn(found)
+                found = next(task.steps)
         except StopIteration as stop:
             task.outcome = stop.value
         except AgentRunClientError as failure:
             task.outcome = failure
         else:
-            if task.pause.events:
-                self._selector.register(task.pause.target, task.pause.events, task)
+            task.pause = found
+            if found.events:
+                self._selector.register(found.target, found.events, task)
+            return
+        self._end(task)
+
+    def _end(self, task: Task) -> None:
+        if task in self._beside:
+            self._beside.remove(task)
+        task.done()
+
+    def _cancel(self, task: Task) -> None:
+        if task.pause is not None:
+            self._leave(task)
+            task.steps.close()  # whatever it held is given back
+            self._end(task)
 
     def _leave(self, task: Task) -> None:
         if task.pause is not None and task.pause.events:
@@ -215,5 +260,7 @@ class Loop:
         task.pause = None
 
     def close(self) -> None:
+        for task in [*self._beside]:
+            self._cancel(task)
         self.pool.close()
         self._selector.close()

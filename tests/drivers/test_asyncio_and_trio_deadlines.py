@@ -16,6 +16,7 @@ from agentrun_proto import (
     ConnectTimeout,
     PoolTimeout,
     ReadTimeout,
+    Retry,
     Timeout,
     TimeoutExceeded,
     WriteTimeout,
@@ -82,7 +83,7 @@ def test_silence_before_the_answer(backend, case):
     async def main():
         with stuck_server() as (url, _):
             before = sockets()
-            client = native(backend)(Config(data_endpoint=url, timeout=timeout))
+            client = native(backend)(Config(data_endpoint=url, timeout=timeout, retry=Retry.never()))
             for _ in range(2):
                 assert await duration(backend, client.get("x"), kind) == pytest.approx(seconds, abs=1e-6)
                 await end(backend, client, before)
@@ -107,7 +108,7 @@ def test_connecting(backend, case):
     async def main():
         with unreachable_server() as url:
             before = sockets()
-            client = native(backend)(Config(data_endpoint=url, timeout=timeout))
+            client = native(backend)(Config(data_endpoint=url, timeout=timeout, retry=Retry.never()))
             assert await duration(backend, client.get("x"), ConnectTimeout) == pytest.approx(
                 seconds, abs=1e-6
             )
@@ -125,7 +126,7 @@ def test_tls_handshake(backend, case, authority):
     async def main():
         with stuck_server() as (url, _):
             before = sockets()
-            config = Config(data_endpoint=url.replace("http", "https"), timeout=timeout)
+            config = Config(data_endpoint=url.replace("http", "https"), timeout=timeout, retry=Retry.never())
             client = native(backend)(config, tls=TLS(ca_file=authority.ca_file))
             assert await duration(backend, client.get("x"), ConnectTimeout) == pytest.approx(
                 seconds, abs=1e-6
@@ -153,7 +154,7 @@ def test_a_peer_that_does_not_read(backend, case, kind, tmp_path):
     async def main():
         with stuck_server() as (url, _):
             before = sockets()
-            client = native(backend)(Config(data_endpoint=url, timeout=timeout))
+            client = native(backend)(Config(data_endpoint=url, timeout=timeout, retry=Retry.never()))
             operation = (
                 client.post("x", BIG) if kind == "call" else client.upload("x", tmp_path / "big", "/x")
             )
@@ -175,7 +176,9 @@ def test_pool(backend, timeout, seconds):
     async def main():
         with stuck_server() as (url, _):
             before = sockets()
-            client = native(backend)(Config(data_endpoint=url, timeout=50), limits=Limits(total=1))
+            client = native(backend)(
+                Config(data_endpoint=url, timeout=50, retry=Retry.never()), limits=Limits(total=1)
+            )
             took = []
 
             async def first():
@@ -208,7 +211,9 @@ def test_total_spans_the_wait_for_a_place_and_the_answer(backend):
 
     async def main():
         with stuck_server() as (url, _):
-            client = native(backend)(Config(data_endpoint=url, timeout=3), limits=Limits(total=1))
+            client = native(backend)(
+                Config(data_endpoint=url, timeout=3, retry=Retry.never()), limits=Limits(total=1)
+            )
             took = []
 
             async def first():
@@ -228,7 +233,7 @@ def test_total_spans_the_wait_for_a_place_and_the_answer(backend):
 def test_a_download_has_no_total_but_bounds_each_silence(backend, tmp_path):
     async def main():
         with stuck_server() as (url, _):
-            client = native(backend)(Config(data_endpoint=url, timeout=4))
+            client = native(backend)(Config(data_endpoint=url, timeout=4, retry=Retry.never()))
             operation = client.download("x", tmp_path / "saved")
             assert await duration(backend, operation, ReadTimeout) == pytest.approx(4, abs=1e-6)
             assert list(tmp_path.iterdir()) == []
@@ -283,7 +288,7 @@ def test_no_limit_is_no_limit(backend):
 
     async def main():
         with stuck_server() as (url, _):
-            client = native(backend)(Config(data_endpoint=url, timeout=math.inf))
+            client = native(backend)(Config(data_endpoint=url, timeout=math.inf, retry=Retry.never()))
             began = now(backend)
             if backend == "trio":
                 with trio.move_on_after(86400) as scope:
@@ -305,7 +310,7 @@ def test_in_real_time_to_within_50_ms(backend):
     async def main():
         late = []
         with stuck_server() as (url, _):
-            client = native(backend)(Config(data_endpoint=url, timeout=0.2))
+            client = native(backend)(Config(data_endpoint=url, timeout=0.2, retry=Retry.never()))
             for _ in range(3):
                 began = time.monotonic()
                 with pytest.raises(AgentRunClientError):
@@ -324,7 +329,7 @@ def test_cancelled_while_a_connect_timeout_is_dealt_with(backend):
     async def main():
         for count in range(8):
             with unreachable_server() as url:
-                client = native(backend)(Config(data_endpoint=url, timeout=1))
+                client = native(backend)(Config(data_endpoint=url, timeout=1, retry=Retry.never()))
                 outcome = []
 
                 async def call(client=client, outcome=outcome):

@@ -13,9 +13,9 @@ import threading
 import pytest
 import trio
 
-from agentrun_proto import Config, WriteTimeout
-from agentrun_transports._exchange import Connect
+from agentrun_proto import Config, Retry, WriteTimeout
 from agentrun_transports._files import FileSink, FileSource
+from agentrun_transports._network import Connect
 from drivers_support import BACKENDS, in_thread, native, run, run_virtual, stuck_server, turns
 
 MIB = 1 << 20
@@ -34,7 +34,14 @@ class Torrent:
 
     def config(self, **settings):
         port = self._listener.getsockname()[1]
-        return Config(**{"data_endpoint": f"http://127.0.0.1:{port}", "timeout": 60.0, **settings})
+        return Config(
+            **{
+                "data_endpoint": f"http://127.0.0.1:{port}",
+                "timeout": 60.0,
+                "retry": Retry.never(),
+                **settings,
+            }
+        )
 
     def __enter__(self):
         return self
@@ -168,7 +175,7 @@ def test_a_peer_that_reads_slowly_does_not_let_memory_grow(backend, tmp_path, mo
 
     async def main():
         with stuck_server() as (url, _):
-            client = native(backend)(Config(data_endpoint=url, timeout=5))
+            client = native(backend)(Config(data_endpoint=url, timeout=5, retry=Retry.never()))
             with pytest.raises(WriteTimeout):
                 await client.upload("x", tmp_path / "local", "/x")
         # tcp_wmem and tcp_rmem have maxima of 4 and 6 MiB by default, on either side.

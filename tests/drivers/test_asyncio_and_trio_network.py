@@ -14,6 +14,7 @@ from agentrun_proto import (
     ConnectError,
     IncompleteError,
     PayloadTooLargeError,
+    Retry,
     TLSError,
     TransportError,
 )
@@ -106,7 +107,11 @@ class TwoRecordServer:
         self._thread.start()
 
     def config(self):
-        return Config(data_endpoint=f"https://127.0.0.1:{self._listener.getsockname()[1]}", timeout=8.0)
+        return Config(
+            data_endpoint=f"https://127.0.0.1:{self._listener.getsockname()[1]}",
+            timeout=8.0,
+            retry=Retry.never(),
+        )
 
     def __enter__(self):
         return self

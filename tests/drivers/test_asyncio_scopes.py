@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from agentrun_proto import Config, NotFoundError, ReadTimeout
+from agentrun_proto import Config, NotFoundError, ReadTimeout, Retry
 from agentrun_transports import AsyncioClient, Limits
 from drivers_support import QuickServer, run_virtual, session_of, stuck_server, turns
 
@@ -27,7 +27,7 @@ def clean(client):
 def test_asyncio_timeout(theirs, ours):
     async def main():
         with stuck_server() as (url, _):
-            client = AsyncioClient(Config(data_endpoint=url, timeout=ours))
+            client = AsyncioClient(Config(data_endpoint=url, timeout=ours, retry=Retry.never()))
             began = now()
             if theirs < ours:
                 with pytest.raises(TimeoutError):
@@ -51,7 +51,7 @@ def test_asyncio_timeout_at_the_same_moment():
 
     async def main():
         with stuck_server() as (url, _):
-            client = AsyncioClient(Config(data_endpoint=url, timeout=3))
+            client = AsyncioClient(Config(data_endpoint=url, timeout=3, retry=Retry.never()))
             with pytest.raises((TimeoutError, ReadTimeout)):
                 async with asyncio.timeout(3):
                     await client.get("x")
@@ -66,7 +66,7 @@ def test_asyncio_timeout_at_the_same_moment():
 def test_except_timeout_error_does_not_catch_ours():
     async def main():
         with stuck_server() as (url, _):
-            client = AsyncioClient(Config(data_endpoint=url, timeout=1))
+            client = AsyncioClient(Config(data_endpoint=url, timeout=1, retry=Retry.never()))
             with pytest.raises(ReadTimeout):
                 try:
                     async with asyncio.timeout(60):
@@ -81,7 +81,7 @@ def test_except_timeout_error_does_not_catch_ours():
 def test_asyncio_wait_for(theirs, ours):
     async def main():
         with stuck_server() as (url, _):
-            client = AsyncioClient(Config(data_endpoint=url, timeout=ours))
+            client = AsyncioClient(Config(data_endpoint=url, timeout=ours, retry=Retry.never()))
             began = now()
             with pytest.raises(asyncio.TimeoutError if theirs < ours else ReadTimeout):
                 await asyncio.wait_for(client.get("x"), theirs)
@@ -95,7 +95,9 @@ def test_asyncio_wait_for(theirs, ours):
 def test_asyncio_task_group_one_fails_the_others_are_cancelled():
     async def main():
         with stuck_server() as (url, _), QuickServer() as server:
-            client = AsyncioClient(Config(data_endpoint=url, timeout=60), limits=Limits(total=3))
+            client = AsyncioClient(
+                Config(data_endpoint=url, timeout=60, retry=Retry.never()), limits=Limits(total=3)
+            )
             quick = AsyncioClient(server.config())
             fate = []
 

@@ -18,7 +18,7 @@ import threading
 import pytest
 import trio
 
-from agentrun_proto import AgentRunClientError, Config, IncompleteError, PayloadTooLargeError
+from agentrun_proto import AgentRunClientError, Config, IncompleteError, PayloadTooLargeError, Retry
 from agentrun_transports import TLS, BlockingClient
 from drivers_support import Authority, in_thread, native, run, session_of, turns
 
@@ -88,7 +88,7 @@ http {{
         location /2025-09-10/agents/json {{
             default_type application/json; return 200 '{{"port": $remote_port, "n": "$arg_n"}}';
         }}
-        location /2025-09-10/agents/moved {{ return 302 /elsewhere; }}
+        location /2025-09-10/agents/moved {{ return 302 /2025-09-10/agents/json?n=moved; }}
         location /2025-09-10/agents/wrong {{ return 502; }}
         location /2025-09-10/agents/upload {{ proxy_pass http://127.0.0.1:{plain}/2025-09-10/agents/json; }}
         location /2025-09-10/agents/zipped {{
@@ -208,7 +208,14 @@ class Client:
 
 def converse(driver, port, authority, conversation, *, scheme="https", **settings):
     """Runs a conversation, an async function, on a driver; blocking calls are made in it as they are."""
-    config = Config(**{"data_endpoint": f"{scheme}://127.0.0.1:{port}", "timeout": 30.0, **settings})
+    config = Config(
+        **{
+            "data_endpoint": f"{scheme}://127.0.0.1:{port}",
+            "timeout": 30.0,
+            "retry": Retry.never(),
+            **settings,
+        }
+    )
 
     async def main():
         client = Client(driver, config, TLS(ca_file=authority.ca_file))
@@ -301,7 +308,7 @@ def test_nginx_closes_without_a_word(driver, scheme, web, authority):
     converse(driver, web.ports[scheme == "https"], authority, conversation, scheme=scheme)
 
 
-@pytest.mark.parametrize(("path", "status"), [("moved", 302), ("wrong", 502), ("none", 404)])
+@pytest.mark.parametrize(("path", "status"), [("wrong", 502), ("none", 404)])
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_nginx_pages_in_html_are_refusals(driver, path, status, web, authority):
     async def conversation(client):
@@ -309,6 +316,19 @@ def test_nginx_pages_in_html_are_refusals(driver, path, status, web, authority):
             await client.ask("get", path)
         assert caught.value.status_code == status
         assert (await client.ask("get", "json", {"n": 1}))["n"] == "1"
+
+    converse(driver, web.ports[1], authority, conversation)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_nginx_redirects_are_followed(driver, web, authority):
+    """nginx makes the location absolute, with the Host that it was sent: the origin is the same."""
+
+    async def conversation(client):
+        assert (await client.ask("get", "moved"))["n"] == "moved"
+        with pytest.raises(AgentRunClientError) as caught:
+            await client.ask("post", "moved", {})
+        assert caught.value.status_code == 302
 
     converse(driver, web.ports[1], authority, conversation)
 

@@ -11,8 +11,8 @@ import pytest
 import trio
 
 from agentrun_transports import Limits
-from agentrun_transports._exchange import Write
-from agentrun_transports._pool import Ticket
+from agentrun_transports._network import Write
+from agentrun_transports._pool import PoolTicket as Ticket
 from drivers_support import BACKENDS, QuickServer, native, run, session_of
 
 
@@ -53,9 +53,9 @@ def log_writes(session):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_in_flight(backend, count, connections, monkeypatch):
     served = []
-    serve = Ticket.serve
+    serve = Ticket.hand_over
     monkeypatch.setattr(
-        Ticket, "serve", lambda self, link: (served.append(self.number), serve(self, link))[1]
+        Ticket, "hand_over", lambda self, link: (served.append(self.number), serve(self, link))[1]
     )
 
     async def main():

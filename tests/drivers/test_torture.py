@@ -8,14 +8,16 @@ ends by itself, when there is no n-th operation any more.
 """
 
 import asyncio
+import itertools
 import os
 import threading
 
 import pytest
 import trio
 
-from agentrun_proto import AgentRunClientError, ConflictError, NotFoundError
+from agentrun_proto import AgentRunClientError, ConflictError, NotFoundError, Resource, Retry
 from agentrun_transports import Limits
+from agentrun_transports._network import Spawn, Wait
 from drivers_support import (
     BACKENDS,
     LOOPS,
@@ -41,6 +43,11 @@ FATES = {
     "TimeoutError": TimeoutError(),
 }
 MANY = 200  # more operations than any of the flows has
+SANDBOX = Resource(type="sandbox", name="sb-1")
+
+# In what a network has no way to fail, or to be cancelled: a pause or a wait for others ends in time or too
+# late, and what is done beside is begun at once.
+SPARED = {"OSError": (Wait, Spawn), "TimeoutError": (Spawn,), "cancelled": (Spawn,)}
 
 
 @pytest.fixture(scope="module")
@@ -81,19 +88,35 @@ class Scene:
             return (await client.get("resources", {"limit": 1}))["code"]
         if name == "post":
             return (await client.post("resources", {"name": os.urandom(8).hex()}))["code"]
+        if name == "retried":
+            return (await client.post("resources", {}, headers=fault("status=503")))["code"]
         if name == "upload":
             return (await client.upload("files", self.local, self.remote))["data"]["size"]
         self.target.write_bytes(b"old")
         return (await client.download("files", self.target, {"path": self.remote}))["size"]
 
     def right(self, name):
-        return "SUCCESS" if name in ("get", "post") else SIZE
+        return "SUCCESS" if name in ("get", "post", "retried") else SIZE
 
     def assert_files(self, name, *, done):
         assert parts(self.out) == []
         if name == "download":
             saved = self.target.read_bytes()
             assert saved == CONTENT if done else saved in (b"old", CONTENT)
+
+
+_unused = itertools.count(1)
+
+
+def fault(text):
+    """Headers that have one request go wrong, and what is sent again go right: each text counts by itself."""
+    return {"x-emulator-fault": f"{text}; delay=0.{next(_unused):06d}; times=1"}
+
+
+def config_for(emulator, operation):
+    """Most operations are tortured without a retry, so that what happens to one attempt shows."""
+    retry = Retry(backoff=0.001) if operation in ("retried", "refreshed") else Retry.never()
+    return emulator.config(retry=retry)
 
 
 async def own_answer(client, number):
@@ -110,7 +133,7 @@ def threads():
 
 # --- by commands
 
-OPERATIONS = ("get", "post", "upload", "download")
+OPERATIONS = ("get", "post", "upload", "download", "retried")
 
 # uvloop runs the same network as asyncio: what differs there is how a cancellation is delivered.
 STRUCK = [
@@ -126,7 +149,7 @@ STRUCK = [
 def test_nth_command_fails_or_is_cancelled(backend, operation, fate, after, fresh, emulator, scene):
     async def main():
         before = sockets()
-        client = native(backend)(emulator.config(), limits=Limits(per_origin=3))
+        client = native(backend)(config_for(emulator, operation), limits=Limits(per_origin=3))
         await scene.prepare(client)
         for nth in range(MANY):
             if fresh:
@@ -144,14 +167,20 @@ def test_nth_command_fails_or_is_cancelled(backend, operation, fate, after, fres
             scene.assert_files(operation, done=not isinstance(outcome, BaseException))
             await assert_nothing_leaked(backend, client, before)
             assert await own_answer(client, nth) == nth
-            if not torture.struck:
+            if torture.count <= nth:  # a pause that is over by itself was struck in vain, and others follow
                 return nth
         raise AssertionError("there is no end to it")
 
-    least = {"get": 2, "post": 2, "upload": 7, "download": 7}[
-        operation
-    ] + fresh  # Connect; Write, Read; files
+    # Connect; Write, Read; files; a pause, unless a network cannot fail in it.
+    least = {"get": 2, "post": 2, "upload": 7, "download": 7, "retried": 4}[operation] + fresh
     assert run(backend, main) >= least
+
+
+def spare(torture, fate):
+    """Leaves what cannot fail so out of it."""
+    for kind in SPARED[fate]:
+        torture._network._perform[kind] = torture._former[kind]
+    return torture
 
 
 class Cancellation(BaseException):
@@ -176,6 +205,7 @@ async def _beside_asyncio(client, scene, operation, nth, fate, after):
         cancel=victim.cancel,
         give_way=lambda: asyncio.sleep(0),
     )
+    spare(torture, fate)
     beside = [asyncio.ensure_future(own_answer(client, number)) for number in (1, 2)]
     try:
         outcome, *others = await asyncio.gather(victim, *beside, return_exceptions=True)
@@ -218,6 +248,7 @@ async def _beside_trio(client, scene, operation, nth, fate, after):
         cancel=scope.cancel,
         give_way=trio.lowlevel.checkpoint,
     )
+    spare(torture, fate)
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(lambda task_status: suffer(task_status))
@@ -227,6 +258,111 @@ async def _beside_trio(client, scene, operation, nth, fate, after):
         torture.end()
     assert sorted(others) == [1, 2]
     return outcome, torture
+
+
+# --- a refresh, which is done beside
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(("backend", "fate"), STRUCK)
+def test_nth_command_of_two_calls_that_refresh(backend, fate, after, emulator):
+    """One of two calls with an expired token is cancelled, or a command of it or of the refresh fails.
+
+    A cancellation comes at any command of the call or of the refresh, and is that of the call alone.
+    """
+
+    async def main():
+        before = sockets()
+        client = native(backend)(config_for(emulator, "refreshed"), access_token_for=SANDBOX)
+        await own_answer(client, 0)
+        for nth in range(MANY):
+            if nth % 2:
+                await client.aclose()
+            refresh = refresh_trio if backend == "trio" else refresh_asyncio
+            outcome, other, torture = await refresh(client, nth, fate, after)
+            if fate == "cancelled":
+                assert other == "SUCCESS", (nth, torture.kinds)
+                assert outcome == "SUCCESS" or isinstance(outcome, Cancellation)
+            else:
+                for each in (outcome, other):
+                    assert each == "SUCCESS" or isinstance(each, AgentRunClientError), (nth, torture.kinds)
+            assert session_of(client)._flights._under_way == {}
+            await assert_nothing_leaked(backend, client, before)
+            assert await own_answer(client, nth) == nth
+            if torture.count <= nth:  # a pause that is over by itself was struck in vain, and others follow
+                return nth
+        raise AssertionError("there is no end to it")
+
+    assert run(backend, main) >= 6  # a call twice and a fetch, Write and Read each
+
+
+async def call_expired(client):
+    return (await client.get("resources", headers=fault("expired-token")))["code"]
+
+
+async def refresh_asyncio(client, nth, fate, after):
+    victim = asyncio.ensure_future(call_expired(client))
+    beside = asyncio.ensure_future(call_expired(client))
+    torture = Torture(
+        session_of(client),
+        nth,
+        FATES[fate],
+        after=after,
+        is_victim=lambda: asyncio.current_task() is not beside,
+        cancel=victim.cancel,
+        give_way=lambda: asyncio.sleep(0),
+    )
+    spare(torture, fate)
+    try:
+        outcome, other = await asyncio.gather(victim, beside, return_exceptions=True)
+        while session_of(client)._flights._under_way:  # it goes on, whoever is cancelled
+            await asyncio.sleep(0)
+    finally:
+        torture.end()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    if isinstance(outcome, asyncio.CancelledError):
+        outcome = Cancellation()
+    return outcome, other, torture
+
+
+async def refresh_trio(client, nth, fate, after):
+    scope = trio.CancelScope()
+    outcomes = [Cancellation(), None]
+    spared = []
+
+    async def call(number):
+        try:
+            outcomes[number] = await call_expired(client)
+        except AgentRunClientError as error:
+            outcomes[number] = error
+
+    async def suffer():
+        with scope:
+            await call(0)
+
+    async def stand_by():
+        spared.append(trio.lowlevel.current_task())
+        await call(1)
+
+    torture = Torture(
+        session_of(client),
+        nth,
+        FATES[fate],
+        after=after,
+        is_victim=lambda: trio.lowlevel.current_task() not in spared,
+        cancel=scope.cancel,
+        give_way=trio.lowlevel.checkpoint,
+    )
+    spare(torture, fate)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(suffer)
+            nursery.start_soon(stand_by)
+        while session_of(client)._flights._under_way:
+            await trio.lowlevel.checkpoint()
+    finally:
+        torture.end()
+    return *outcomes, torture
 
 
 # --- by awaits
@@ -241,7 +377,7 @@ def test_asyncio_cancelled_at_every_await(backend, operation, late, fresh, emula
 
     async def main():
         before = sockets()
-        client = native(backend)(emulator.config())
+        client = native(backend)(config_for(emulator, operation))
         await scene.prepare(client)
         for nth in range(MANY):
             if fresh:
@@ -277,7 +413,7 @@ def test_asyncio_cancelled_at_every_await(backend, operation, late, fresh, emula
 def test_trio_cancelled_at_every_checkpoint(operation, late, fresh, emulator, scene):
     async def main():
         before = sockets()
-        client = native("trio")(emulator.config())
+        client = native("trio")(config_for(emulator, operation))
         await scene.prepare(client)
         for nth in range(MANY):
             if fresh:

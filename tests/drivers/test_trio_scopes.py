@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from agentrun_proto import Config, ReadTimeout
+from agentrun_proto import Config, ReadTimeout, Retry
 from agentrun_transports import Limits, TrioClient
 from drivers_support import QuickServer, run_virtual, session_of, stuck_server
 
@@ -17,7 +17,7 @@ def clean(client):
 def test_trio_fail_after(theirs, ours):
     async def main():
         with stuck_server() as (url, _):
-            client = TrioClient(Config(data_endpoint=url, timeout=ours))
+            client = TrioClient(Config(data_endpoint=url, timeout=ours, retry=Retry.never()))
             began = trio.current_time()
             with pytest.raises(trio.TooSlowError if theirs < ours else ReadTimeout), trio.fail_after(theirs):
                 await client.get("x")
@@ -31,7 +31,7 @@ def test_trio_fail_after(theirs, ours):
 def test_trio_move_on_after(theirs, ours):
     async def main():
         with stuck_server() as (url, _):
-            client = TrioClient(Config(data_endpoint=url, timeout=ours))
+            client = TrioClient(Config(data_endpoint=url, timeout=ours, retry=Retry.never()))
             fate = None
             with trio.move_on_after(theirs) as scope:
                 try:
@@ -51,7 +51,7 @@ def test_trio_move_on_after(theirs, ours):
 def test_trio_at_the_same_moment():
     async def main():
         with stuck_server() as (url, _):
-            client = TrioClient(Config(data_endpoint=url, timeout=3))
+            client = TrioClient(Config(data_endpoint=url, timeout=3, retry=Retry.never()))
             with pytest.raises((trio.TooSlowError, ReadTimeout)), trio.fail_after(3):
                 await client.get("x")
             await trio.lowlevel.checkpoint()
@@ -63,7 +63,9 @@ def test_trio_at_the_same_moment():
 def test_trio_nursery_one_fails_the_others_are_cancelled():
     async def main():
         with stuck_server() as (url, _), QuickServer() as server:
-            client = TrioClient(Config(data_endpoint=url, timeout=60), limits=Limits(total=3))
+            client = TrioClient(
+                Config(data_endpoint=url, timeout=60, retry=Retry.never()), limits=Limits(total=3)
+            )
             quick = TrioClient(server.config())
             fate = []
 

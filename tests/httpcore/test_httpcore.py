@@ -16,7 +16,7 @@ import pytest
 import trio
 import trustme
 
-from agentrun_proto import Config, ConnectError, ConnectTimeout, DecodeError, Timeout, TLSError
+from agentrun_proto import Config, ConnectError, ConnectTimeout, DecodeError, Retry, Timeout, TLSError
 from agentrun_transports import (
     TLS,
     AsyncioClient,
@@ -90,7 +90,7 @@ def client_of(config, **options):
 
 
 def config_of(emulator, **settings):
-    return Config.from_env(emulator.environment).merge(Config(**settings))
+    return Config.from_env(emulator.environment).merge(Config(**{"retry": Retry.never(), **settings}))
 
 
 # --- through proxies
@@ -196,7 +196,9 @@ def test_cancelled_while_a_proxy_is_silent(authority):
             nursery.cancel_scope.cancel()
 
     async def main(kind, cancel):
-        config = Config(data_endpoint="https://service.test", timeout=Timeout(total=30, connect=0.2))
+        config = Config(
+            data_endpoint="https://service.test", timeout=Timeout(total=30, connect=0.2), retry=Retry.never()
+        )
         async with kind(config, proxy=server.url, **options) as client:
             await cancel(client)
             with pytest.raises(ConnectTimeout):  # and no PoolTimeout
@@ -210,7 +212,9 @@ def test_cancelled_while_a_proxy_is_silent(authority):
 def test_a_proxy_that_is_not_there(run):
     with ScriptedServer() as server:
         port = server.port
-    make = client_of(Config(data_endpoint="http://service.test"), proxy=f"http://127.0.0.1:{port}")
+    make = client_of(
+        Config(data_endpoint="http://service.test", retry=Retry.never()), proxy=f"http://127.0.0.1:{port}"
+    )
     with pytest.raises(ConnectError, match=f"127.0.0.1:{port}"):
         run(make, [("get", "resources")])
 
@@ -286,7 +290,7 @@ def test_http2(run, hypercorn_server, authority, tmp_path):
     sent = tmp_path / "sent.bin"
     sent.write_bytes(bytes(1_000_000))
     saved = tmp_path / "saved.bin"
-    config = Config(data_endpoint=hypercorn_server)
+    config = Config(data_endpoint=hypercorn_server, retry=Retry.never())
     results = run(
         client_of(config, tls=TLS(ca_file=str(path)), transport="httpcore"),
         [
@@ -305,7 +309,7 @@ def test_http2(run, hypercorn_server, authority, tmp_path):
 def test_http2_is_not_forced_on_our_own_connections(hypercorn_server, authority):
     """httpcore sets what is negotiated in the context it is given: it must not be the one that others use."""
     path, _, _ = authority
-    tls, config = TLS(ca_file=str(path)), Config(data_endpoint=hypercorn_server)
+    tls, config = TLS(ca_file=str(path)), Config(data_endpoint=hypercorn_server, retry=Retry.never())
     with BlockingClient(config, tls=tls, transport="httpcore") as client:
         assert client.get("a")["version"] == "2"
     with BlockingClient(config, tls=tls) as client:
@@ -335,7 +339,7 @@ AFTER = {
 @pytest.mark.parametrize("name", sorted(AFTER))
 def test_left_over_bytes(run, name):
     with ScriptedServer(AFTER[name]) as server:
-        make = client_of(Config(data_endpoint=server.url), transport="httpcore")
+        make = client_of(Config(data_endpoint=server.url, retry=Retry.never()), transport="httpcore")
         results = run(make, [("get", "a"), ("get", "b"), ("get", "c")])
         assert results[0] in ({"ok": 1}, {})
         assert [result["target"][-1] for result in results[1:]] == ["b", "c"]
@@ -392,7 +396,7 @@ class TwoRecords:
 def test_a_second_answer_in_a_tls_record_of_its_own(run, authority):
     path, context, _ = authority
     with TwoRecords(context) as server:
-        config = Config(data_endpoint=f"https://127.0.0.1:{server.port}", timeout=10)
+        config = Config(data_endpoint=f"https://127.0.0.1:{server.port}", timeout=10, retry=Retry.never())
         make = client_of(config, tls=TLS(ca_file=str(path)), transport="httpcore")
         assert run(make, [("get", "a"), ("get", "b")]) == [{"ok": 1}, {"own": 1}]
         assert server.connections == 2
@@ -401,7 +405,7 @@ def test_a_second_answer_in_a_tls_record_of_its_own(run, authority):
 def test_a_second_answer_that_comes_later(run):
     done, said = threading.Event(), threading.Event()
     with ScriptedServer([WHOLE, Await(done), EVIL, Tell(said)]) as server:
-        make = client_of(Config(data_endpoint=server.url), transport="httpcore")
+        make = client_of(Config(data_endpoint=server.url, retry=Retry.never()), transport="httpcore")
         results = run(make, [("get", "a"), (done.set,), (said.wait,), ("get", "b")])
         assert results[0] == {"ok": 1}
         assert results[3]["target"].endswith("/b")
@@ -411,7 +415,7 @@ def test_a_second_answer_that_comes_later(run):
 def test_what_is_well_is_used_again(run):
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     with ScriptedServer(WHOLE, NO_CONTENT, head + b"2\r\n{}\r\n0\r\n\r\n", answer(b"")) as server:
-        make = client_of(Config(data_endpoint=server.url), transport="httpcore")
+        make = client_of(Config(data_endpoint=server.url, retry=Retry.never()), transport="httpcore")
         run(make, [("get", name) for name in "abcde"])
         assert server.connections == 1
 
@@ -420,7 +424,7 @@ def test_an_endless_answer_is_not_held_in_memory(run, monkeypatch):
     monkeypatch.setattr("agentrun_proto.flows.MAX_BODY", 100_000)
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     with ScriptedServer([head + b"FFFFFF\r\n" + bytes(200_000), Step.STALL]) as server:
-        make = client_of(Config(data_endpoint=server.url), transport="httpcore")
+        make = client_of(Config(data_endpoint=server.url, retry=Retry.never()), transport="httpcore")
         with pytest.raises(DecodeError, match="larger than 100000"):
             run(make, [("get", "a")])
 
@@ -457,7 +461,7 @@ def test_data_api_reads_the_environment(monkeypatch):
 
 def test_the_extra_is_named_where_it_is_missing(monkeypatch):
     monkeypatch.setattr(_routes, "find_spec", lambda name: None)
-    config = Config(data_endpoint="http://service.test")
+    config = Config(data_endpoint="http://service.test", retry=Retry.never())
     with pytest.raises(ImportError, match=r"pip install 'agentrun-proto\[httpcore\]'"):
         BlockingClient(config, transport="httpcore")
     with pytest.raises(ImportError, match="the proxy http://proxy:1 needs") as told:
@@ -477,7 +481,7 @@ def test_the_extra_is_named_where_it_is_missing(monkeypatch):
 )
 def test_misuse(options):
     with pytest.raises(ValueError):
-        BlockingClient(Config(data_endpoint="http://service.test"), **options)
+        BlockingClient(Config(data_endpoint="http://service.test", retry=Retry.never()), **options)
 
 
 def test_over_a_unix_socket(run, tmp_path):

@@ -1,10 +1,12 @@
 """httpcore's three: the n-th network operation fails, or is cancelled, for every n until none is left.
 
-After each: what surfaces is ours or the cancellation, nothing is left open, and the next call is right.
+After each: what surfaces is ours or the cancellation, nothing is left open, and the next call is right. The
+server is a process of its own, so that this one's descriptors are the client's alone.
 """
 
 import asyncio
 import gc
+import itertools
 import os
 import socket
 
@@ -12,10 +14,10 @@ import pytest
 import trio
 
 import httpcore
-from agentrun_proto import AgentRunClientError, Config
+from agentrun_proto import AgentRunClientError, Resource, Retry
 from agentrun_transports import AsyncioClient, BlockingClient, TrioClient
 from agentrun_transports._httpcore import network
-from agentrun_transports.emulator import Emulator
+from drivers_support import EmulatorProcess, assert_silent
 
 OPERATIONS = ("connect_tcp", "read", "write")
 FAILURES = {
@@ -75,8 +77,9 @@ def descriptors():
 
 @pytest.fixture(scope="module")
 def emulator():
-    with Emulator() as running:
-        yield running
+    running = EmulatorProcess()
+    yield running
+    running.close()
 
 
 @pytest.fixture
@@ -94,7 +97,25 @@ def calls(client, local, reused):
         "post": lambda: client.post("resources", {"labels": [reused]}),
         "upload": lambda: client.upload("files", local, "/torture"),
         "download": lambda: client.download("files", saved, {"path": "/torture"}),
+        "retried": lambda: client.post("resources", {"labels": ["r"]}, headers=fault("status=503")),
+        "refreshed": lambda: client.get("resources", headers=fault("expired-token")),
     }
+
+
+OPERATED = ("get", "post", "upload", "download", "retried", "refreshed")
+_unused = itertools.count(1)
+
+
+def fault(text):
+    """Headers that have one request go wrong, and what is sent again go right: each text counts by itself."""
+    return {"x-emulator-fault": f"{text}; delay=0.{next(_unused):06d}; times=1"}
+
+
+def settings(emulator, operation):
+    """How a client is made: with retries, and for a refresh with a token that is fetched."""
+    sandbox = Resource(type="sandbox", name="sb-1") if operation == "refreshed" else None
+    config = emulator.config(retry=Retry(backoff=0.001))
+    return {"config": config, "access_token_for": sandbox, "transport": "httpcore"}
 
 
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="descriptors are counted in /proc")
@@ -102,7 +123,7 @@ needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="desc
 
 @needs_proc
 @pytest.mark.parametrize("reused", [False, True], ids=["fresh", "reused"])
-@pytest.mark.parametrize("operation", ["get", "post", "upload", "download"])
+@pytest.mark.parametrize("operation", OPERATED)
 def test_blocking(emulator, local, monkeypatch, operation, reused):
     saboteur = Saboteur()
 
@@ -110,13 +131,12 @@ def test_blocking(emulator, local, monkeypatch, operation, reused):
         raise broken(stream, name)
 
     sabotage(monkeypatch, saboteur, (network.Backend, network.Stream), fail, is_async=False)
-    config = Config.from_env(emulator.environment)
-    with BlockingClient(config, transport="httpcore") as client:
+    with BlockingClient(emulator.config(), transport="httpcore") as client:
         client.upload("files", local, "/torture")
 
     def one(victim):
         """Whether the victim was met."""
-        with BlockingClient(config, transport="httpcore") as client:
+        with BlockingClient(**settings(emulator, operation)) as client:
             if reused:
                 client.get("resources")
             saboteur.arm(victim)
@@ -156,8 +176,8 @@ class OnAsyncio:
         return False
 
     @staticmethod
-    async def forever():
-        await asyncio.Event().wait()
+    async def give_way():
+        await asyncio.sleep(0)
 
 
 class OnTrio:
@@ -175,14 +195,14 @@ class OnTrio:
         return scope.cancelled_caught
 
     @staticmethod
-    async def forever():
-        await trio.sleep_forever()
+    async def give_way():
+        await trio.lowlevel.checkpoint()
 
 
 @needs_proc
 @pytest.mark.parametrize("how", ["fails", "cancelled"])
 @pytest.mark.parametrize("reused", [False, True], ids=["fresh", "reused"])
-@pytest.mark.parametrize("operation", ["get", "post", "upload", "download"])
+@pytest.mark.parametrize("operation", OPERATED)
 @pytest.mark.parametrize("on", [OnAsyncio, OnTrio], ids=["asyncio", "trio"])
 def test_async(emulator, local, monkeypatch, on, operation, reused, how):
     saboteur, cancel_here = Saboteur(), []
@@ -191,18 +211,17 @@ def test_async(emulator, local, monkeypatch, on, operation, reused, how):
         if how == "fails":
             raise broken(stream, name)
         cancel_here[-1]()
-        await on.forever()
+        await on.give_way()  # it surfaces here, but in a refresh, which goes on beside
 
     sabotage(monkeypatch, saboteur, (network.AsyncBackend, network.AsyncStream), meddle, is_async=True)
-    config = Config.from_env(emulator.environment)
 
     async def prepare():
-        async with on.client(config, transport="httpcore") as client:
+        async with on.client(emulator.config(), transport="httpcore") as client:
             await client.upload("files", local, "/torture")
 
     async def one(victim):
         """Whether the victim was met."""
-        async with on.client(config, transport="httpcore") as client:
+        async with on.client(**settings(emulator, operation)) as client:
             if reused:
                 await client.get("resources")
             saboteur.arm(victim)
@@ -223,3 +242,90 @@ def test_async(emulator, local, monkeypatch, on, operation, reused, how):
         assert [path.name for path in local.parent.iterdir() if path.name.startswith(".")] == []
     assert victim > 2, "it got somewhere"
     assert descriptors() <= before
+
+
+COLLECTED = """
+import gc
+import {loop} as lib
+from agentrun_proto import Config
+from agentrun_transports import AsyncioClient, TrioClient, _pool
+from agentrun_transports.emulator import Emulator
+
+clients = []
+
+def forget():
+    clients.clear()
+    gc.collect()
+
+if {transport!r} == "native":
+    close = _pool.Pool.close
+
+    def close_late(self):
+        forget()
+        close(self)
+
+    _pool.Pool.close = close_late
+else:
+    from agentrun_transports._httpcore import network
+
+    aclose = network.AsyncStream.aclose
+
+    async def aclose_late(self):
+        forget()
+        await turns()
+        await aclose(self)
+
+    network.AsyncStream.aclose = aclose_late
+
+async def turns():
+    if {loop!r} == "trio":
+        with lib.CancelScope(shield=True):
+            for _ in range(5):
+                await lib.lowlevel.checkpoint()
+    else:
+        for _ in range(5):
+            await lib.sleep(0)
+
+async def main(config):
+    if {loop!r} == "asyncio":
+        lib.get_running_loop().slow_callback_duration = 30  # a slow machine is no fault
+    clients.append((TrioClient if {loop!r} == "trio" else AsyncioClient)(config, transport={transport!r}))
+    await clients[0].get("resources")
+
+with Emulator() as emulator:
+    config = Config.from_env(emulator.environment)
+    if {loop!r} == "trio":
+        lib.run(main, config)
+    else:
+        lib.run(main(config))
+print(len(clients))
+"""
+
+
+@pytest.mark.parametrize("transport", ["native", "httpcore"])
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_a_session_that_is_collected_while_its_loop_closes_it(loop, transport):
+    """The end of the loop is closing its connections when the last reference to the client goes."""
+    assert_silent(COLLECTED.format(loop=loop, transport=transport), "0")
+
+
+MANY_LEFT = """
+import asyncio
+from agentrun_proto import Config
+from agentrun_transports import AsyncioClient
+from agentrun_transports.emulator import Emulator
+
+async def main(config):
+    asyncio.get_running_loop().slow_callback_duration = 30  # a slow machine is no fault
+    client = AsyncioClient(config, transport="httpcore")
+    await asyncio.gather(*[client.get("resources") for _ in range(20)])
+
+with Emulator() as emulator:
+    asyncio.run(main(Config.from_env(emulator.environment)))
+print("over")
+"""
+
+
+def test_a_loop_that_ends_with_many_connections_of_a_client_that_is_gone():
+    """What is closing them is cancelled with all other tasks of the loop; it closes the rest all the same."""
+    assert_silent(MANY_LEFT, "over")

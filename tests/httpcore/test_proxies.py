@@ -106,4 +106,7 @@ def test_credentials_are_decoded_and_never_shown():
     assert (proxy.auth, proxy.url) == (("us@er", "hunter/2"), "http://[::1]:3128")
     for shown in (repr(proxy), str(proxy), repr(Proxies(http=proxy, https=proxy))):
         assert "hunter" not in shown
+    with pytest.raises(TypeError, match="password"):
+        pickle.dumps(proxy)
+    proxy = Proxy.parse("http://[::1]:3128")
     assert pickle.loads(pickle.dumps(proxy)) == proxy

@@ -31,15 +31,19 @@ TRANSPORTS = Path(agentrun_transports.__file__).parent
 CORE_RANKS: tuple[frozenset[str], ...] = (
     frozenset({"__init__"}),
     frozenset({"api"}),
+    frozenset({"tokens"}),
     frozenset({"flows"}),
+    frozenset({"recovery"}),
+    frozenset({"context"}),
     frozenset({"retry", "signing", "decoding", "events", "body", "multipart"}),
-    frozenset({"messages", "urls", "credentials", "config", "commands"}),
+    frozenset({"messages", "urls", "credentials", "credential_cache", "config", "commands", "telemetry"}),
     frozenset({"errors"}),
 )
 # ... and of its own rank only these, which form no circle.
 WITHIN_A_RANK: Mapping[str, frozenset[str]] = {
     "multipart": frozenset({"body"}),
-    "commands": frozenset({"config", "messages"}),
+    "commands": frozenset({"config", "credentials", "messages", "telemetry"}),
+    "credential_cache": frozenset({"credentials"}),
     "config": frozenset({"credentials", "messages", "urls"}),
     "messages": frozenset({"urls"}),
 }
@@ -54,8 +58,10 @@ PURE = frozenset(
         "dataclasses",
         "datetime",
         "enum",
+        "functools",
         "hashlib",
         "hmac",
+        "itertools",
         "json",
         "math",
         "re",
@@ -84,23 +90,65 @@ IMPURE_CALLS = frozenset(
 # {_pool, _wire} -> agentrun_proto; _files, the emulator and testing stand beside. A folder is one room.
 # Between the drivers and the exchange: what a client offers (_faces), whose connections it has (_sessions).
 _LEAVES = frozenset(
-    {"_addresses", "_blocking_call", "_drive", "_files", "_pool", "_proxies", "_readiness", "_tls", "_wire"}
+    {
+        "_addresses",
+        "_blocking_call",
+        "_drive",
+        "_files",
+        "_logging",
+        "_proxies",
+        "_readiness",
+        "_request_credential",
+        "_tickets",
+        "_tls",
+        "_wire",
+    }
 )
-_BELOW_HTTPCORE = _LEAVES | {"_exchange", "_performing", "_sessions"}
+_BELOW_HTTPCORE = _LEAVES | {
+    "_exchange",
+    "_flights",
+    "_local",
+    "_network",
+    "_performing",
+    "_pool",
+    "_sessions",
+}
 _BELOW_DRIVERS = _BELOW_HTTPCORE | {"_asyncio_link", "_faces", "_httpcore", "_routes"}
 _DRIVERS = frozenset({"_blocking", "_asyncio", "_trio"})
 _CLIENTS = _BELOW_DRIVERS | _DRIVERS | {"_blocking_client", "data_api", "embedding"}
 TRANSPORT_ARROWS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(_LEAVES, frozenset()),
     "_asyncio_link": frozenset({"_readiness", "_tls", "_wire"}),
-    "_exchange": frozenset({"_drive", "_files", "_pool", "_wire"}),
-    "_sessions": frozenset({"_exchange", "_pool", "_tls"}),
-    "_performing": frozenset({"_exchange", "_files", "_pool"}),
-    "embedding": frozenset({"_drive", "_exchange", "_files", "_performing", "_pool", "_wire"}),
+    "_pool": frozenset({"_tickets"}),
+    "_flights": frozenset({"_tickets"}),
+    "_network": frozenset({"_pool", "_tickets", "_wire"}),
+    "_local": frozenset({"_files", "_flights", "_network", "_tickets"}),
+    "_exchange": frozenset({"_drive", "_files", "_flights", "_local", "_network", "_pool", "_wire"}),
+    "_sessions": frozenset({"_exchange", "_flights", "_network", "_pool", "_tls"}),
+    "_performing": frozenset({"_exchange", "_flights", "_local", "_network"}),
+    "embedding": frozenset(
+        {
+            "_drive",
+            "_exchange",
+            "_files",
+            "_flights",
+            "_local",
+            "_network",
+            "_performing",
+            "_pool",
+            "_tickets",
+            "_wire",
+        }
+    ),
+    # What applications import beside a client: where credentials come from, and who is told what happens.
+    "credentials": frozenset({"_request_credential"}),
+    "opentelemetry": frozenset(),
     "_httpcore": _BELOW_HTTPCORE,
     # Which of the two serves a client; httpcore is imported where it is chosen, and not before.
     "_routes": _BELOW_HTTPCORE | {"_httpcore"},
-    "_faces": frozenset({"_exchange", "_pool", "_proxies", "_routes", "_sessions", "_tls"}),
+    "_faces": frozenset(
+        {"_logging", "_network", "_pool", "_proxies", "_request_credential", "_routes", "_sessions", "_tls"}
+    ),
     **dict.fromkeys(_DRIVERS, _BELOW_DRIVERS),
     "_blocking_client": _BELOW_DRIVERS | {"_blocking"},
     "data_api": _BELOW_DRIVERS | _DRIVERS | {"_blocking_client"},

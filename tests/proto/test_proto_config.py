@@ -13,7 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentrun_proto import AccessKey, AccessToken, Config, DataEndpoint, Headers, Secret, Timeout
+from agentrun_proto import (
+    AccessKey,
+    AccessToken,
+    Config,
+    DataEndpoint,
+    Headers,
+    Origin,
+    Retry,
+    Secret,
+    Timeout,
+)
 from agentrun_proto.config import (
     DEFAULT_TIMEOUT,
     ENVIRONMENT,
@@ -63,7 +73,11 @@ def as_dict(config: Config) -> dict[str, Any]:
 
 
 def test_the_fields_are_the_published_ones_and_all_unset():
-    assert {field.name for field in dataclasses.fields(Config)} == SERVICE_FIELDS == set(FIELDS)
+    assert (
+        {field.name for field in dataclasses.fields(Config)}
+        == SERVICE_FIELDS | {"retry", "trusted_origins"}
+        == set(FIELDS)
+    )
     assert as_dict(Config()) == {}
     assert repr(Config()) == "Config()"
     assert Config().region == "cn-hangzhou"
@@ -256,6 +270,8 @@ configs = st.builds(
     headers=st.none() | header_dicts,
     protocol=st.none() | st.sampled_from(["http", "HTTPS"]),
     version=st.none() | st.sampled_from(["", "v1"]),
+    retry=st.none() | st.builds(Retry, attempts=st.integers(1, 3), backoff=st.sampled_from([0, 1.5])),
+    trusted_origins=st.none() | st.lists(st.sampled_from(["http://a", "https://b:8443"]), max_size=2),
 )
 KEY_PARTS = ("access_key_id", "access_key_secret", "security_token")
 
@@ -358,6 +374,9 @@ def test_no_secret_shows(shown):
 
 def test_a_config_without_secrets_is_pickled_whole():
     config = Config(account_id="1", headers={"x-a": "1"}, timeout=Timeout(read=1), version="")
+    config = config.merge(
+        Config(retry=Retry(attempts=7, backoff=0.5), trusted_origins=["https://a", "http://b:1"])
+    )
     assert pickle.loads(pickle.dumps(config)) == config
     with pytest.raises(TypeError, match="credentials"):
         pickle.dumps(SECRETIVE)
@@ -560,3 +579,97 @@ def test_the_limits_of_a_call_and_of_a_transfer(given, call, transfer):
     assert call_timeout(given) == call
     assert transfer_timeout(given) == transfer
     assert DEFAULT_TIMEOUT == 600
+
+
+# --- retries
+
+
+def test_the_retries_in_force():
+    assert Config().attempts == Retry() == Retry(attempts=3, backoff=1.0, max_backoff=20.0)
+    assert Config(retry=Retry.never()).attempts == Retry(attempts=1)
+    assert DataEndpoint(Config(account_id="1")).retry == Retry()
+    at = DataEndpoint(Config(account_id="1", retry=Retry(attempts=9)))
+    assert at.retry.attempts == 9
+    assert at.overlaid(Config(retry=Retry.never())).retry.attempts == 1
+    assert at.overlaid(Config(timeout=1)).retry.attempts == 9
+    assert Config(retry=Retry(attempts=2)).merge(Config(retry=Retry(backoff=5))).retry == Retry(backoff=5), (
+        "a Retry is one value: its parts are not mixed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "good", "bad", "wrong"),
+    [
+        ("attempts", [1, 2, 10**6], [0, -1], [1.0, 2.5, True, "3", None, math.inf]),
+        ("backoff", [0, 0.0, 1, 2.5, 1e9], [-1, -0.1, math.inf, -math.inf, math.nan], [True, "1", None, [1]]),
+        ("max_backoff", [0, 0.0, 1, 2.5, 1e9], [-1, math.inf, math.nan], [True, "1", None, [1]]),
+    ],
+)
+def test_each_part_of_a_retry_is_checked(part, good, bad, wrong):
+    for value in good:
+        assert getattr(Retry(**{part: value}), part) == value
+    for value in bad:
+        with pytest.raises(ValueError, match="retry: "):
+            Retry(**{part: value})
+    for value in wrong:
+        with pytest.raises(TypeError, match=f"retry: {part}"):
+            Retry(**{part: value})
+
+
+@pytest.mark.parametrize("wrong", [3, 3.0, True, "3", {"attempts": 3}, (3,), Retry])
+def test_a_retry_is_a_retry(wrong):
+    with pytest.raises(TypeError, match="retry is a Retry"):
+        Config(retry=wrong)
+
+
+def test_a_retry_is_a_frozen_value():
+    assert pickle.loads(pickle.dumps(Retry(attempts=2))) == Retry(attempts=2)
+    assert hash(Retry()) == hash(Retry(attempts=3))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Retry().attempts = 1
+    assert "retry=Retry(attempts=1" in repr(Config(retry=Retry.never()))
+
+
+# --- trusted origins
+
+
+@pytest.mark.parametrize(
+    ("given", "origins"),
+    [
+        ([], ()),
+        (["https://a"], (Origin("https", "a", 443),)),
+        (
+            ("HTTPS://A.example/", "http://b:8077"),
+            (Origin("https", "a.example", 443), Origin("http", "b", 8077)),
+        ),
+        ([Origin("http", "h", 80), "http://h"], (Origin("http", "h", 80), Origin("http", "h", 80))),
+        ({"https://[::1]:1"}, (Origin("https", "[::1]", 1),)),
+        (iter(["http://a"]), (Origin("http", "a", 80),)),
+    ],
+)
+def test_origins_are_taken_apart(given, origins):
+    config = Config(account_id="1", trusted_origins=given)
+    assert config.trusted_origins == origins
+    assert pickle.loads(pickle.dumps(config)) == config
+    assert Config().merge(config).trusted_origins == origins
+    assert DataEndpoint(config).overlaid(Config(timeout=1)).config.trusted_origins == origins
+    assert config.merge(Config(trusted_origins=[])).trusted_origins == (), "set to nothing, nobody is trusted"
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["https://a/x", "https://a?x=1", "https://user:hunter2@a", "https://hunter2@a/", "a", "a:443", "ftp://a",
+     "", "*", "https://*.a", "https://a#x", "//a", "https://a:0", "https://a b", "file:///"],
+)  # fmt: skip
+def test_what_is_no_origin_is_refused(given):
+    with pytest.raises(ValueError, match="trusted_origins: ") as caught:
+        Config(trusted_origins=["https://fine", given])
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given", ["https://a", b"https://a", 5, True, [5], [None], [b"https://a"], [("http", "a")]]
+)
+def test_origins_of_another_type_are_refused(given):
+    with pytest.raises(TypeError, match="trusted_origins"):
+        Config(trusted_origins=given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 import pickle
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentrun_proto import AccessKey, AccessToken, Secret
+from agentrun_proto import AccessKey, AccessToken, Config, Secret
 from proto_strategies import PROPERTY
 
 printable = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=20)
@@ -107,3 +108,26 @@ def test_a_credential_made_of_a_plain_text_does_not_show_it():
 def test_a_key_id_that_breaks_the_field_it_goes_into_is_refused(key_id):
     with pytest.raises(ValueError, match="access_key_id"):
         AccessKey(access_key_id=key_id, access_key_secret=Secret("s"))
+
+
+# --- expiry
+
+
+@pytest.mark.parametrize("expires_at", [None, 0.0, 1772798400.0, 1772798400, -5.0])
+def test_an_expiry_is_kept_as_it_is_and_belongs_to_the_value(expires_at):
+    key = AccessKey(access_key_id="i", access_key_secret=Secret("s"), expires_at=expires_at)
+    token = AccessToken(token=Secret("t"), expires_at=expires_at)
+    for made in (key, token):
+        assert made.expires_at == expires_at
+        assert f"expires_at={expires_at!r}" in repr(made)
+        other = dataclasses.replace(made, expires_at=1.0)
+        assert other != made
+        assert dataclasses.replace(other, expires_at=expires_at) == made
+        assert hash(dataclasses.replace(made)) == hash(made)
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            made.expires_at = 2.0
+
+
+def test_nobody_knows_when_a_configs_credential_ends():
+    for config in (Config(token="t"), Config(access_key_id="i", access_key_secret="s", security_token="t")):
+        assert config.credential.expires_at is None

@@ -89,7 +89,7 @@ STATUSES = {
     600: "StatusError",
     999: "StatusError",
 }
-NOT_PROCESSED = {408, 429, 503}
+NOT_PROCESSED = {401, 408, 429, 503}
 
 
 @pytest.mark.parametrize(("status", "name"), STATUSES.items())

@@ -28,8 +28,8 @@ CLASSES = {
 SECOND_PARENTS = {"ConnectTimeout": ["ConnectError"]}
 # HOSTILE and RFC 9110: the service cannot have acted on the request.
 NOT_PROCESSED = {
-    "ConnectError", "ConnectTimeout", "PoolTimeout", "RequestTimeoutError", "ServiceUnavailableError",
-    "TLSError", "TooManyRequestsError",
+    "AuthenticationError", "ConnectError", "ConnectTimeout", "CredentialError", "PoolTimeout",
+    "RequestTimeoutError", "ServiceUnavailableError", "TLSError", "TooManyRequestsError",
 }  # fmt: skip
 
 

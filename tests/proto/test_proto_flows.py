@@ -29,7 +29,10 @@ from agentrun_proto import (
     ReadAll,
     ReadInto,
     ReadTimeout,
+    Retry,
+    Rewind,
     Send,
+    Sleep,
     Timeout,
     commands,
     flows,
@@ -54,7 +57,14 @@ FAILURES = [
 
 
 def endpoint(**config: Any) -> DataEndpoint:
-    return DataEndpoint(Config(data_endpoint="http://h", access_key_id="i", access_key_secret="s", **config))
+    return DataEndpoint(
+        Config(
+            data_endpoint="http://h",
+            access_key_id="i",
+            access_key_secret="s",
+            **{"retry": Retry.never(), **config},
+        )
+    )
 
 
 def a_call(clock: FakeClock | None = None, **config: Any) -> ByHand:
@@ -389,6 +399,83 @@ def test_content_of_no_use_is_told_with_what_the_head_tells(status):
     with pytest.raises(DecodeError if status == 200 else NotFoundError) as raised:
         step.fail(DecodeError("too large"))
     assert (raised.value.status_code, raised.value.request_id) == (status, "r")
+
+
+# --- again
+
+
+class ReadAgain(FakeSource):
+    replayable = True
+
+
+def test_an_upload_that_is_repeated_reads_its_source_again_and_closes_it_once():
+    source = ReadAgain(7)
+    step = an_upload(config=Config(retry=Retry()), idempotent=True).answer(source)
+    body = step.command.request.body
+    for failure in (IncompleteError("x"), ConnectError("x")):
+        rewind = step.fail(failure).answer(bytes(6)).command
+        assert type(rewind) is Rewind
+        assert rewind.body is body
+        assert step.answer(None).command.request.body is body
+        assert source.closed == 0
+    assert step.answer(OK).answer(b"{}").result == {}
+    assert source.closed == 1
+
+
+def test_an_upload_is_no_more_repeated_than_any_post():
+    source = ReadAgain(7)
+    step = an_upload(config=Config(retry=Retry())).answer(source)
+    assert type(step.fail(ConnectError("x")).answer(bytes(6)).command) is Rewind
+    step.answer(None)
+    with pytest.raises(IncompleteError):
+        step.fail(IncompleteError("x"))
+    assert source.closed == 1
+
+
+@pytest.mark.parametrize("at", ["chance", "pause", "rewind"])
+def test_a_source_is_closed_when_the_flow_is_given_up_between_two_attempts(at):
+    source = ReadAgain(7)
+    step = an_upload(config=Config(retry=Retry()), idempotent=True).answer(source).fail(ConnectError("x"))
+    if at != "chance":
+        step.answer(b"\x80" + bytes(5))
+        assert type(step.command) is Sleep
+    if at == "rewind":
+        step.answer(None)
+        assert type(step.command) is Rewind
+    step.close()
+    assert source.closed == 1
+
+
+def test_a_download_that_broke_off_begins_with_a_file_of_its_own():
+    first, second = FakeSink(), FakeSink()
+    step = a_download(config=Config(retry=Retry())).answer(first).answer(FILE_HEAD)
+    step.fail(IncompleteError("x"))
+    assert first.discarded == 1, "before anything else is waited for"
+    step.answer(bytes(6)).answer(FILE_HEAD)
+    assert type(step.command) is OpenSink
+    read = step.answer(second).command
+    assert read.sink is second
+    assert step.answer(5).command.sink is second
+    assert step.answer(None).result == 5
+    assert first.discarded == 1
+
+
+def test_a_download_that_was_refused_keeps_its_untouched_file_for_the_next_attempt():
+    sink = FakeSink()
+    step = a_download(config=Config(retry=Retry())).answer(sink)
+    step.answer(Head(status=503)).answer(b"").answer(bytes(6))
+    read = step.answer(FILE_HEAD).command
+    assert type(read) is ReadInto
+    assert read.sink is sink
+    assert sink.discarded == 0
+    step.close()
+    assert sink.discarded == 1
+
+
+def test_a_call_that_succeeds_in_the_end_returns_the_last_answer_alone():
+    step = a_call(retry=Retry(), timeout=30).answer(Head(status=503)).answer(b'{"old": 1}')
+    step.answer(bytes(6)).answer(OK)
+    assert step.answer(b'{"new": 2}').result == {"new": 2}
 
 
 # --- what holds for all flows

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agentrun_proto import Body, Config, DataEndpoint, Head, Headers, Origin, Request, encode_body
-from proto_strategies import PROPERTY, header_values
+from proto_strategies import PROPERTY, FakeSource, header_values
 
 names = st.text("abXY-_09!#$%&'*+.^`|~", min_size=1, max_size=6)
 lines = st.lists(st.tuples(names, header_values), max_size=6)
@@ -245,3 +246,99 @@ def test_values_are_frozen():
         with pytest.raises(AttributeError):
             setattr(value, name, "x")
     assert Head(status=200) == Head(status=200, headers=Headers())
+
+
+# --- whether it may be sent twice
+
+
+@pytest.mark.parametrize(
+    ("method", "idempotent"),
+    [("GET", True), ("HEAD", True), ("PUT", True), ("DELETE", True), ("OPTIONS", True), ("TRACE", True),
+     ("POST", False), ("PATCH", False), ("CONNECT", False), ("get", False), ("PURGE", False)],
+)  # fmt: skip
+def test_which_requests_are_idempotent(method, idempotent):
+    """RFC 9110, 9.2.2; methods are case-sensitive (9.1)."""
+    request = Request(method=method, origin=ORIGIN, target="/")
+    assert request.idempotent is idempotent
+    assert replace(request, repeatable=True).idempotent
+    for name in ("Idempotency-Key", "idempotency-key", "IDEMPOTENCY-KEY"):
+        assert request.with_fields({name: "k"}).idempotent
+        assert Request(method=method, origin=ORIGIN, target="/", headers=Headers({name: "k"})).idempotent
+    assert request.with_fields({"x-idempotency-key": "k", "x": "Idempotency-Key: k"}).idempotent is idempotent
+
+
+def test_the_callers_word_goes_into_the_request_and_nowhere_else():
+    endpoint = DataEndpoint(Config(account_id="1"))
+    plain, word = (endpoint.request("POST", "x", idempotent=told) for told in (False, True))
+    assert (plain.idempotent, word.idempotent) == (False, True)
+    assert plain.fields() == word.fields()
+    form = endpoint.form_request("x", fields=None, files=[], boundary="b", idempotent=True)
+    assert form.idempotent
+    assert not endpoint.form_request("x", fields=None, files=[], boundary="b").idempotent
+    config_key = DataEndpoint(Config(account_id="1", headers={"Idempotency-Key": "k"}))
+    assert config_key.request("POST", "x").idempotent
+
+
+class _Source(FakeSource):
+    def __init__(self, replayable: bool) -> None:
+        super().__init__(1)
+        self.replayable = replayable
+
+
+@pytest.mark.parametrize(
+    ("kinds", "replayable"),
+    [
+        ("", True),
+        ("b", True),
+        ("r", True),
+        ("o", False),
+        ("brb", True),
+        ("bob", False),
+        ("ro", False),
+        ("or", False),
+    ],
+)
+def test_a_body_is_replayable_where_all_of_it_is(kinds, replayable):
+    made = {"b": b"1", "r": _Source(True), "o": _Source(False)}
+    body = Body(segments=tuple(made[kind] for kind in kinds), length=len(kinds))
+    assert body.replayable is replayable
+    assert body.sources == [made[kind] for kind in kinds if kind != "b"]
+    assert body.data == (b"1" * len(kinds) if set(kinds) <= {"b"} else None)
+
+
+def test_further_fields_go_over_those_of_the_request_and_change_nothing_else():
+    request = Request(
+        method="POST",
+        origin=ORIGIN,
+        target="/a?b=",
+        headers=Headers([("X-A", "1"), ("x-b", "2"), ("x-a", "3")]),
+        body=encode_body("text"),
+        signature=(("Agentrun-Authorization", "signed"),),
+        repeatable=True,
+    )
+    more = request.with_fields({"x-A": "4", "traceparent": "5"})
+    assert more.headers.fields == (("x-b", "2"), ("x-A", "4"), ("traceparent", "5"))
+    assert replace(more, headers=request.headers) == request
+    assert request.headers.get_all("x-a") == ["1", "3"]
+    assert request.with_fields({}) == request
+    with pytest.raises(ValueError, match="control character"):
+        request.with_fields({"x": "a\r\nb"})
+
+
+@pytest.mark.parametrize("repeatable", [True, False])
+def test_a_pickled_request_keeps_all_but_its_credentials(repeatable):
+    request = Request(
+        method="POST",
+        origin=ORIGIN,
+        target="/a?b=",
+        headers=Headers({"Authorization": "hunter2", "Idempotency-Key": "k"}),
+        body=encode_body({"a": 1}),
+        signature=(("Agentrun-Authorization", "hunter2"),),
+        repeatable=repeatable,
+    )
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        data = pickle.dumps(request, protocol)
+        assert b"hunter2" not in data
+        again = pickle.loads(data)
+        assert again == replace(request, headers=Headers({"Idempotency-Key": "k"}), signature=())
+        assert again.repeatable is repeatable

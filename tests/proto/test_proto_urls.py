@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import json
 from typing import Any
@@ -21,6 +22,7 @@ from agentrun_proto.urls import (
     parse_form,
     parse_url,
     ram_host,
+    resolve,
     split_pairs,
     wire_path,
     wire_query,
@@ -664,3 +666,95 @@ def test_authority_leaves_the_default_port_out(origin, authority):
 def test_ram_hosts(host, expected):
     assert ram_host(host) == expected
     assert ram_host(ram_host(host)) == expected
+
+
+# --- references that are found in an answer (RFC 3986, 5.2)
+
+RFC_3986_BASE = "http://a/b/c/d;p?q"
+# RFC 3986, 5.4.1 and 5.4.2, as far as they lead to http or https; the fragment is left out.
+RFC_3986_EXAMPLES = [
+    ("g", "/b/c/g"),
+    ("./g", "/b/c/g"),
+    ("g/", "/b/c/g/"),
+    ("/g", "/g"),
+    ("?y", "/b/c/d;p?y"),
+    ("g?y", "/b/c/g?y"),
+    ("#s", "/b/c/d;p?q"),
+    ("g#s", "/b/c/g"),
+    ("g?y#s", "/b/c/g?y"),
+    (";x", "/b/c/;x"),
+    ("g;x", "/b/c/g;x"),
+    ("g;x?y#s", "/b/c/g;x?y"),
+    ("", "/b/c/d;p?q"),
+    (".", "/b/c/"),
+    ("./", "/b/c/"),
+    ("..", "/b/"),
+    ("../", "/b/"),
+    ("../g", "/b/g"),
+    ("../..", "/"),
+    ("../../", "/"),
+    ("../../g", "/g"),
+    ("../../../g", "/g"),
+    ("../../../../g", "/g"),
+    ("/./g", "/g"),
+    ("/../g", "/g"),
+    ("g.", "/b/c/g."),
+    (".g", "/b/c/.g"),
+    ("g..", "/b/c/g.."),
+    ("..g", "/b/c/..g"),
+    ("./../g", "/b/g"),
+    ("./g/.", "/b/c/g/"),
+    ("g/./h", "/b/c/g/h"),
+    ("g/../h", "/b/c/h"),
+    ("g;x=1/./y", "/b/c/g;x=1/y"),
+    ("g;x=1/../y", "/b/c/y"),
+    ("g?y/./x", "/b/c/g?y/./x"),
+    ("g?y/../x", "/b/c/g?y/../x"),
+    ("g#s/../x", "/b/c/g"),
+]
+
+
+@pytest.mark.parametrize(("reference", "target"), RFC_3986_EXAMPLES)
+def test_references_resolve_as_rfc_3986_says(reference, target):
+    found = resolve(RFC_3986_BASE, reference)
+    assert (found.origin, found.request_target) == (Origin("http", "a", 80), target)
+
+
+@pytest.mark.parametrize(
+    ("reference", "origin", "target"),
+    [
+        ("//g", Origin("http", "g", 80), "/"),
+        ("//G:81/x", Origin("http", "g", 81), "/x"),
+        ("https://g", Origin("https", "g", 443), "/"),
+        ("https://u:p@g/x?y#z", Origin("https", "g", 443), "/x?y"),
+        ("http://a:80/x", Origin("http", "a", 80), "/x"),
+        ("http://g/a b/é?c d", Origin("http", "g", 80), "/a%20b/%C3%A9?c%20d"),
+    ],
+)
+def test_references_that_lead_elsewhere(reference, origin, target):
+    found = resolve(RFC_3986_BASE, reference)
+    assert (found.origin, found.request_target) == (origin, target)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["g:h", "file:///etc/passwd", "javascript:alert(1)", "data:,x", "ftp://a/", "http://", "http://a:x/", "http://[::1",
+     "http://g\\h/", "http://g h/", "/%2E%2E/x", "/a/%2e", "http://g:99999/", "mailto:hunter2@g"],
+)  # fmt: skip
+def test_references_that_lead_nowhere(reference):
+    with pytest.raises(ValueError):
+        resolve("https://base/x", reference)
+
+
+@PROPERTY
+@given(any_text | awkward_text | st.text("/.:\\@?#[]%a\t ", max_size=12))
+def test_law_a_reference_leads_to_http_or_nowhere(reference):
+    try:
+        found = resolve("https://h/a/b?c", reference)
+    except ValueError:
+        return
+    assert found.origin.scheme in ("http", "https")
+    assert found.request_target.isascii()
+    assert found.request_target.startswith("/")
+    assert "#" not in found.request_target
+    assert parse_url(f"{found.origin}{found.request_target}") == dataclasses.replace(found, userinfo=None)

@@ -17,6 +17,7 @@ from agentrun_proto import (
     ConnectTimeout,
     PoolTimeout,
     ReadTimeout,
+    Retry,
     Timeout,
     TimeoutExceeded,
     WriteTimeout,
@@ -75,7 +76,7 @@ def full_backlog():
 
 @pytest.mark.parametrize("timeout", [SHORT, Timeout(connect=SHORT)], ids=["total", "part"])
 def test_connect(driver, full_backlog, timeout):
-    config = Config(data_endpoint=f"http://127.0.0.1:{full_backlog}", timeout=timeout)
+    config = Config(data_endpoint=f"http://127.0.0.1:{full_backlog}", timeout=timeout, retry=Retry.never())
     with driver.client(config) as client:
         assert_ends_soon(lambda: client.call("POST", "a"), ConnectTimeout, processed=False)
         assert client.open_connections() == 0
@@ -84,7 +85,9 @@ def test_connect(driver, full_backlog, timeout):
 def test_refused(driver):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with driver.client(Config(data_endpoint=f"http://127.0.0.1:{port}", timeout=5)) as client:
+    with driver.client(
+        Config(data_endpoint=f"http://127.0.0.1:{port}", timeout=5, retry=Retry.never())
+    ) as client:
         with pytest.raises(ConnectError) as caught:
             client.call("POST", "a")
         assert not caught.value.may_be_processed
@@ -172,7 +175,7 @@ def test_write_under_tls_to_a_peer_that_drips(driver, tmp_path, monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", with_a_small_buffer)
     with SlowReader(tmp_path) as server:
-        config = Config(data_endpoint="https://127.0.0.1", timeout=0.6)
+        config = Config(data_endpoint="https://127.0.0.1", timeout=0.6, retry=Retry.never())
         tls = TLS(ca_file=server.ca_file)
         with driver.client(config, tls=tls, unix_socket=server.path) as client:
             began = time.monotonic()
@@ -213,7 +216,7 @@ def test_a_slow_write_is_no_stall(driver, tmp_path, monkeypatch):
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    config = Config(data_endpoint="http://127.0.0.1", timeout=Timeout(write=SHORT))
+    config = Config(data_endpoint="http://127.0.0.1", timeout=Timeout(write=SHORT), retry=Retry.never())
     try:
         with driver.client(config, unix_socket=path) as client:
             assert client.call("POST", "a", data=bytes(size)) == {"ok": 1}

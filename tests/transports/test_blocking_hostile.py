@@ -141,7 +141,7 @@ def test_bytes_after_a_download(driver, tmp_path, data):
             DecodeError,
         ),
         (answer(b"no", "404 Not Found"), (), AgentRunClientError),
-        (answer(b"", "302 Found", "Location: /x\r\n"), (), AgentRunClientError),
+        (answer(b"", "302 Found", "Location: file:///x\r\n"), (), AgentRunClientError),
         # Never asked for (no Range): the bytes are not the file's.
         (
             answer(b"part", "206 Partial Content", "Content-Range: bytes 0-3/1000\r\n"),

@@ -7,7 +7,9 @@ file is left, and the next call works.
 from __future__ import annotations
 
 import gc
+import json
 from functools import partial
+from itertools import count
 
 import pytest
 
@@ -16,19 +18,23 @@ from agentrun_proto import (
     Config,
     ConnectError,
     ConnectTimeout,
+    CredentialError,
     DataEndpoint,
     FileError,
     IncompleteError,
     PoolTimeout,
     ReadTimeout,
+    Resource,
+    Retry,
     WriteTimeout,
 )
 from agentrun_transports import _files
-from agentrun_transports._exchange import Connect, Exchange, Read, Run, Wait, Write
+from agentrun_transports._exchange import Exchange
+from agentrun_transports._network import Connect, Read, Run, Spawn, Wait, Write
 from agentrun_transports._pool import Limits, Pool
 from transports_support import ORIGIN, Cancelled, FakeNetwork, TurnedClock, answer
 
-ENDPOINT = DataEndpoint(Config(data_endpoint="http://h", timeout=100))
+ENDPOINT = DataEndpoint(Config(data_endpoint="http://h", timeout=100, retry=Retry.never()))
 BOUNDARY = "b" * 32
 
 
@@ -189,6 +195,117 @@ def test_every_command_fails_in_turn(name, failure, warm, tmp_path, opened):
     gc.collect()
 
 
+class PatientNetwork(FakeNetwork):
+    """A network in memory that pauses, too, and for which beside is here."""
+
+    def drive(self, steps):
+        try:
+            return super().drive(steps)
+        finally:
+            steps.close()
+
+    def _perform(self, command):
+        if isinstance(command, Spawn):
+            try:
+                return self.drive(command.flow)
+            finally:
+                command.done()
+        if isinstance(command, Wait) and not command.ticket.ready:
+            self.clock.time = command.deadline
+            raise TimeoutError
+        return super()._perform(command)
+
+
+BUSY = answer({"code": "ERR"}, "503 Service Unavailable")
+STALE = answer({"code": "ERR_TOKEN_EXPIRED"}, "401 Unauthorized")
+# What is answered in turn; then it is OK.
+RECOVERED = {
+    "retried": [BUSY, BUSY],
+    "retried_upload": [BUSY],
+    "refreshed": [STALE],
+    "refreshed_upload": [STALE],
+}
+# A network has no way to fail in these.
+SPARED = {"oserror": (Wait, Spawn), "reset": (Wait, Spawn), "timeout": (Spawn,), "cancelled": ()}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("name", RECOVERED)
+def test_every_command_of_a_recovery_fails_in_turn(name, failure, tmp_path, opened):
+    """A call that is retried, and one whose token is renewed."""
+    answers = RECOVERED[name]
+    (tmp_path / "source").write_bytes(b"s" * 600_000)
+    number, ended = 0, False
+    while not ended:
+        world, fired = World(), []
+        config = Config(
+            data_endpoint="http://h",
+            control_endpoint="http://h",
+            access_key_id="id",
+            access_key_secret="secret",
+            timeout=100,
+            retry=Retry(attempts=3),
+        )
+        sandbox = Resource(type="sandbox", name="s") if name.startswith("refreshed") else None
+        endpoint = DataEndpoint(config, resource=sandbox)
+        left, tokens = list(answers), count(1)
+
+        def reply(request, left=left, tokens=tokens):
+            if b"/accessToken?" in request:
+                return answer({"data": {"accessToken": f"token-{next(tokens)}"}})
+            return left.pop(0) if left else OK
+
+        def fail(n, command, number=number, fired=fired):
+            if n == number and not isinstance(command, SPARED[failure]):
+                fired.append(command)
+                return FAILURES[failure]()
+            return None
+
+        def operation(clock, endpoint=endpoint):
+            if name.endswith("upload"):
+                return endpoint.upload(
+                    "u", str(tmp_path / "source"), filename="f", boundary=BOUNDARY, clock=clock
+                )
+            return endpoint.call(endpoint.request("POST", "r", data={"a": 1}), clock=clock)
+
+        network = PatientNetwork(world.clock, reply, fail=fail, write_size=100_000)
+        result = None
+        try:
+            result = world.run(operation, network)
+        except Cancelled:
+            assert failure == "cancelled"
+        except AgentRunClientError as error:
+            result = error
+        assert result == {"ok": 1} or fired
+        if isinstance(result, CredentialError):
+            assert not result.may_be_processed
+            assert result.__cause__ is not None
+        # A spared command is none that was to fail: the next number may have one.
+        ended = number >= len(network.log)
+        calls = [json.loads(body) for body in bodies(network) if body.startswith(b"{")]
+        assert all(body == {"a": 1} for body in calls)
+        posts = [request for request in network.requests if request.startswith(b"POST ")]
+        assert len(posts) <= len(answers) + 1, "what is ambiguous is not sent again"
+        assert world.pool.open == len(world.pool.idle)
+        assert all(link.aborted for link in network.links if link not in world.pool.idle)
+        assert all(item._file.closed for item in opened)
+        network.fail = lambda n, command: None
+        left.clear()
+        assert world.run(operation, network) == {"ok": 1}
+        assert world.pool.open == len(world.pool.idle) == 1
+        number += 1
+        assert number < 100
+    assert number > 5
+    gc.collect()
+
+
+def bodies(network):
+    """What the requests carried that arrived whole; each upload carries its whole file."""
+    found = [request.partition(b"\r\n\r\n")[2] for request in network.requests]
+    assert all(body.count(b"s" * 600_000) == 1 for body in found if len(body) > 1000)
+    return found
+
+
 def test_a_wait_that_is_given_up_gives_its_place_up():
     """Cancelled or timed out while waiting, before or after the turn came: nothing is lost."""
     for failure in (GeneratorExit, TimeoutError()):
@@ -224,7 +341,7 @@ def test_a_wait_that_is_given_up_gives_its_place_up():
 
 def timed(timeout, seconds, make, reply=OK):
     """Runs an operation whose commands take that many seconds each; when did it end, and how?"""
-    endpoint = DataEndpoint(Config(data_endpoint="http://h", timeout=timeout))
+    endpoint = DataEndpoint(Config(data_endpoint="http://h", timeout=timeout, retry=Retry.never()))
     world = World()
     network = world.network(lambda request: reply, seconds=seconds, read_size=1000)
     began = world.clock.time

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agentrun_proto import Origin
-from agentrun_transports._pool import Limits, Pool, Ticket
+from agentrun_transports._pool import Limits, Pool
+from agentrun_transports._pool import PoolTicket as Ticket
 from transports_support import PATIENCE
 
 ORIGINS = [Origin("http", name, 80) for name in "abc"]

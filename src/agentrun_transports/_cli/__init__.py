@@ -8,7 +8,10 @@
     progress.py    what passes through a transfer, counted
     signed.py      sign
     emulate.py     emulator
-    demo.py        demo: a table of steps that check themselves
+    demo.py        demo: the whole job, as a table of steps
+    faults_demo.py demo --faults: what goes wrong, and how it is survived, as another
+    walk.py        steps that check themselves, run in order and shown
+    through.py     blocking code over each driver
     failures.py    an error -> what is told about it, and the exit code
     screen.py      stdout and stderr, in colour where people look at them
 

@@ -26,6 +26,7 @@ OVERVIEW = """\
 AgentRun's data plane from a shell: requests are signed, JSON goes in and out.
 
   agentrun-data demo                    see it all work, without an account
+  agentrun-data demo --faults           see what becomes of it when things go wrong
   agentrun-data config                  see what is in force, and where it comes from
   agentrun-data get resources           send a first request"""
 
@@ -147,6 +148,11 @@ def _port(text: str) -> int:
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--faults",
+        action="store_true",
+        help="walk through what can go wrong instead, and how it is survived",
+    )
     parser.add_argument(
         "--driver",
         choices=sorted(DRIVERS),
@@ -274,13 +280,16 @@ agentrun-data emulator --port 8077 --folder ./agentrun-data""",
     ),
     Command(
         name="demo",
-        usage="[--driver asyncio|blocking|trio]",
+        usage="[--faults] [--driver asyncio|blocking|trio]",
         summary="see the whole job done and checked, without an account",
         description="Starts an emulator on a free port and walks through the job with signed requests: "
-        "create, list, patch, read, two that are refused, 20 MB up and down, delete. Each step checks what "
-        "it gets. Leaves nothing behind; ends with 1 if anything is not as it should be.",
+        "create, list, patch, read, two that are refused, 20 MB up and down, delete. With --faults, things "
+        "go wrong on demand: a clock is off, a token expires, the service is busy, connections break, a "
+        "redirect leads elsewhere. Each step checks what it gets. Leaves nothing behind; ends with 1 if "
+        "anything is not as it should be.",
         examples="""\
 agentrun-data demo
+agentrun-data demo --faults
 agentrun-data demo --driver asyncio""",
         takes=_demo,
         run=demo,

@@ -1,7 +1,7 @@
 """demo: the whole job against an emulator on this machine, each step checked.
 
-Rules of this file: the steps are a table, run in order; a step checks what it got and either says what it
-did, or raises; the first that is not as it should be ends the walk. Nothing is left behind, however it ends.
+Rules of this file: the steps are a table; each checks what it got, and what it sees is the first attempt's
+outcome; nothing is left behind, however it ends, and the caller's environment changes nothing.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import argparse
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from agentrun_proto import AgentRunClientError, Config, NotFoundError, PermissionDeniedError, StatusError
+from agentrun_proto import Config, NotFoundError, PermissionDeniedError, Retry, StatusError
 
 from ..data_api import DataAPI, ResourceType
-from .failures import DONE, REFUSED
 from .screen import Screen
-from .through import DRIVERS, Api
+from .through import Carrier
+from .walk import Step, Unexpected, expect, present
 
 if TYPE_CHECKING:
     from ..emulator import Emulator
@@ -35,14 +35,10 @@ _MISSING = "resources/missing"
 _TIMEOUT = 60.0  # seconds; far above what a step takes, so that a demo always ends
 
 
-class Unexpected(Exception):
-    """A step got something other than it should."""
-
-
 class Scene:
     """What the steps share: the client, the emulator, a folder, and what earlier steps found."""
 
-    def __init__(self, emulator: Emulator, folder: Path) -> None:
+    def __init__(self, emulator: Emulator, folder: Path, carrier: Carrier) -> None:
         self.emulator = emulator
         self.folder = folder
         self.config = Config(
@@ -53,9 +49,11 @@ class Scene:
             access_key_id=emulator.environment["AGENTRUN_ACCESS_KEY_ID"],
             access_key_secret=emulator.environment["AGENTRUN_ACCESS_KEY_SECRET"],
             timeout=_TIMEOUT,
+            retry=Retry.never(),
         )
-        self.client = DataAPI("demo", ResourceType.Runtime, self.config)
-        self.api: Api = self.client
+        # Native: no proxy of the caller's leads to an emulator on this machine.
+        self.client = DataAPI("demo", ResourceType.Runtime, self.config, transport="native")
+        self.api = carrier.api(self.client)
         self.resource = ""
         self.digest = ""
 
@@ -65,24 +63,11 @@ class Scene:
         return f"resources/{self.resource}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One step: its name, and what it does; that returns a line or more on what happened, or raises."""
-
-    name: str
-    run: Callable[[Scene], str]
-
-
-def _expect(what: str, found: object, wanted: object) -> None:
-    if found != wanted:
-        raise Unexpected(f"{what} should be {wanted!r}, and is {found!r}")
-
-
 def _create(scene: Scene) -> str:
     data = scene.api.post("resources", {"name": _NAME, "description": "made by the demo"})["data"]
-    _expect("the name", data["name"], _NAME)
+    expect("the name", data["name"], _NAME)
     signature = scene.emulator.requests.last[-1].header("Agentrun-Authorization") or "nothing"
-    _expect("the algorithm of the signature", signature.partition(" ")[0], "AGENTRUN4-HMAC-SHA256")
+    expect("the algorithm of the signature", signature.partition(" ")[0], "AGENTRUN4-HMAC-SHA256")
     scene.resource = data["id"]
     return f"POST resources, signed\n-> id {scene.resource}"
 
@@ -90,20 +75,20 @@ def _create(scene: Scene) -> str:
 def _list(scene: Scene) -> str:
     data = scene.api.get("resources?page=1", {"limit": 10})["data"]
     target = scene.emulator.requests.last[-1].target
-    _expect("the merged query", target.partition("?")[2], "page=1&limit=10")
-    _expect("what is listed", [item["id"] for item in data["items"]], [scene.resource])
+    expect("the merged query", target.partition("?")[2], "page=1&limit=10")
+    expect("what is listed", [item["id"] for item in data["items"]], [scene.resource])
     return f"GET resources?page=1 + {{'limit': 10}}\n-> ?page=1&limit=10, {data['total']} found"
 
 
 def _patch(scene: Scene) -> str:
     data = scene.api.patch(scene.path, _PATCH)["data"]
-    _expect("the patched description", data["description"], _PATCH["description"])
+    expect("the patched description", data["description"], _PATCH["description"])
     return f"PATCH it -> {data['description']!r}"
 
 
 def _read(scene: Scene) -> str:
     data = scene.api.get(scene.path)["data"]
-    _expect("what is read", {name: data.get(name) for name in ("name", *_PATCH)}, {"name": _NAME, **_PATCH})
+    expect("what is read", {name: data.get(name) for name in ("name", *_PATCH)}, {"name": _NAME, **_PATCH})
     return "GET it -> as it was patched"
 
 
@@ -144,8 +129,8 @@ def _upload(scene: Scene) -> str:
     begin = perf_counter()
     data = scene.api.post_file("files", local, _REMOTE)["data"]
     took = perf_counter() - begin
-    _expect("the size that arrived", data["size"], _SIZE)
-    _expect("the hash of what arrived", data["sha256"], scene.digest)
+    expect("the size that arrived", data["size"], _SIZE)
+    expect("the hash of what arrived", data["sha256"], scene.digest)
     return f"POST {_SIZE / 1e6:.0f} MB as {_REMOTE}, {_speed(took)}"
 
 
@@ -154,12 +139,12 @@ def _download(scene: Scene) -> str:
     begin = perf_counter()
     answer = scene.api.get_file("files", local, {"path": _REMOTE})
     took = perf_counter() - begin
-    _expect("the size that was saved", answer["size"], _SIZE)
+    expect("the size that was saved", answer["size"], _SIZE)
     digest = sha256()
     with local.open("rb") as file:
         while piece := file.read(_CHUNK):
             digest.update(piece)
-    _expect("the hash of what was saved", digest.hexdigest(), scene.digest)
+    expect("the hash of what was saved", digest.hexdigest(), scene.digest)
     return f"GET it back, {_speed(took)}, sha256 equal: {scene.digest[:16]}..."
 
 
@@ -169,11 +154,11 @@ def _speed(seconds: float) -> str:
 
 def _delete(scene: Scene) -> str:
     scene.api.delete(scene.path)
-    _expect("what is left", scene.api.get("resources")["data"]["items"], [])
+    expect("what is left", scene.api.get("resources")["data"]["items"], [])
     return "DELETE it -> the list is empty"
 
 
-STEPS = (
+STEPS: tuple[Step[Scene], ...] = (
     Step(name="create", run=_create),
     Step(name="list", run=_list),
     Step(name="patch", run=_patch),
@@ -190,49 +175,20 @@ def demo(args: argparse.Namespace, screen: Screen) -> int:
     """The command demo."""
     from ..emulator import Emulator
 
-    begin = perf_counter()
-    with Emulator() as emulator, tempfile.TemporaryDirectory(prefix="agentrun-demo-") as folder:
+    if args.faults:
+        from .faults_demo import faults_demo
+
+        return faults_demo(args.driver, screen)
+    with (
+        Emulator() as emulator,
+        tempfile.TemporaryDirectory(prefix="agentrun-demo-") as folder,
+        ExitStack() as stack,
+    ):
         screen.line(("An emulator of the service runs at ", ""), (emulator.endpoint, "cyan"))
-        scene = Scene(emulator, Path(folder))
 
-        def work(api: Api) -> str | None:
-            scene.api = api
-            return walk(STEPS, scene, screen)
+        def stage(carrier: Carrier) -> Scene:
+            scene = Scene(emulator, Path(folder), carrier)
+            stack.enter_context(scene.client)
+            return scene
 
-        with scene.client:
-            failed = DRIVERS[args.driver](scene.client, work)
-    if failed is not None:
-        screen.line(("Step ", ""), (failed, "bold red"), (" is not as it should be.", ""))
-        return REFUSED
-    screen.line(
-        (f"All {len(STEPS)} steps are as they should be", "bold green"),
-        (f", over {args.driver}, in {perf_counter() - begin:.1f} s.", ""),
-    )
-    return DONE
-
-
-def walk(steps: tuple[Step, ...], scene: Scene, screen: Screen) -> str | None:
-    """Runs the steps, shows each, and returns the name of the first that failed, or None."""
-    width = max(len(step.name) for step in steps)
-    for step in steps:
-        begin = perf_counter()
-        try:
-            told, mark = step.run(scene), (" ok   ", "bold green")
-            failed = None
-        except Exception as error:  # whatever a step meets, it is not as it should be
-            told, mark = _told(error), (" FAIL ", "bold red")
-            failed = step.name
-        took = f"{(perf_counter() - begin) * 1000:8.1f} ms  "
-        first, *further = told.split("\n")
-        screen.line(mark, (step.name.ljust(width), "bold"), (took, "dim"), (first, ""))
-        for line in further:
-            screen.line((" " * (len(mark[0]) + width + len(took)) + line, "dim"))
-        if failed is not None:
-            return failed
-    return None
-
-
-def _told(error: Exception) -> str:
-    if isinstance(error, (Unexpected, AgentRunClientError)):
-        return str(error)
-    return f"{type(error).__name__}: {error}"
+        return present(STEPS, args.driver, stage, screen)

@@ -6,6 +6,8 @@ command or the flag to do it with.
 
 from __future__ import annotations
 
+import re
+
 from agentrun_proto import (
     AgentRunClientError,
     AuthenticationError,
@@ -13,6 +15,7 @@ from agentrun_proto import (
     ClientError,
     ConnectError,
     ConnectTimeout,
+    CredentialError,
     DecodeError,
     FileError,
     MethodNotAllowedError,
@@ -42,11 +45,12 @@ CLOSED_PIPE = 141  # and SIGPIPE: 128 + 13
 EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (TransportError, NETWORK),
     (FileError, MISUSE),  # a local file: neither the service nor the network is at fault
+    (CredentialError, MISUSE),  # a setting: nothing was sent
     (AgentRunClientError, REFUSED),
     (Exception, MISUSE),
 )
 
-_LATER = "Try again later."
+_LATER = "Try again later, or let it be tried more often: --attempts N."
 HINTS: tuple[tuple[type[AgentRunClientError], str], ...] = (
     (
         AuthenticationError,
@@ -55,7 +59,7 @@ HINTS: tuple[tuple[type[AgentRunClientError], str], ...] = (
     (
         PermissionDeniedError,
         "The credential may not do this, or the signature is refused: check key, secret and region "
-        "(`agentrun-data config`), and this machine's clock.",
+        "(`agentrun-data config`).",
     ),
     (
         NotFoundError,
@@ -66,7 +70,11 @@ HINTS: tuple[tuple[type[AgentRunClientError], str], ...] = (
     (RequestTimeoutError, _LATER),
     (TooManyRequestsError, _LATER),
     (ServiceUnavailableError, _LATER),
-    (RedirectError, "Redirects are not followed: check --endpoint."),
+    (
+        RedirectError,
+        "Only GET is followed elsewhere, and never from https to http: if this is where the service is now, "
+        "give it as --endpoint URL.",
+    ),
     (ClientError, "The service finds the request at fault: correct what the message names."),
     (ServerError, "The service failed: try again, and if it stays so, give its support the request id."),
     (
@@ -74,6 +82,7 @@ HINTS: tuple[tuple[type[AgentRunClientError], str], ...] = (
         "JSON is read with `agentrun-data get` and the like, anything else with `agentrun-data download`.",
     ),
     (FileError, "Check the local path, and that you may read or write there."),
+    (CredentialError, "Check where the credential comes from: `agentrun-data config` shows it."),
     (TLSError, "Check --endpoint: https must be spoken there, with a certificate this machine trusts."),
     (ConnectTimeout, "Check --endpoint and the network; allow more time with --timeout SECONDS."),
     (
@@ -121,6 +130,7 @@ def describe(error: Exception, command: str) -> Failure:
         ("code", error.error_code),
         ("request id", error.request_id),
         ("location", error.location if isinstance(error, RedirectError) else None),
+        ("attempts", _attempts(error)),
         ("retry after", None if error.retry_after is None else f"{error.retry_after:g} s"),
         ("warning", _warning(error, command)),
         ("hint", next((hint for kind, hint in HINTS if isinstance(error, kind)), None)),
@@ -128,9 +138,20 @@ def describe(error: Exception, command: str) -> Failure:
     return Failure(message=error.message, facts=tuple((name, told) for name, told in facts if told))
 
 
+def _attempts(error: AgentRunClientError) -> str | None:
+    """How many attempts there were and why each failed, where there was more than one."""
+    # The last one's request id is told by itself; of the others, it is no reason.
+    reasons = [re.sub(r", request id .*\)$", ")", reason) for reason in error.attempts]
+    if len(reasons) < 2:
+        return None
+    if len(set(reasons)) == 1:
+        return f"{len(reasons)}, which all failed like this"
+    return f"{len(reasons)}: " + "; ".join(f"{number}. {why}" for number, why in enumerate(reasons, 1))
+
+
 def _warning(error: AgentRunClientError, command: str) -> str | None:
     if (
-        isinstance(error, (TransportError, FileError))
+        isinstance(error, (TransportError, FileError, ServerError))
         and error.may_be_processed
         and command in REPEATING_HARMS
     ):

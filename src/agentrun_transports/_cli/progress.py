@@ -11,8 +11,8 @@ from typing import TypeVar, cast
 from agentrun_proto import Config, Flow, Head, OpenSink, OpenSource, Send, Source
 
 from .._blocking_client import BlockingClient
-from .._exchange import Operation
 from .._files import FileSink
+from .._network import Operation
 from .screen import Meter
 
 Result = TypeVar("Result")

@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from agentrun_proto import Headers
+from agentrun_proto import DecodeError, Headers
 from agentrun_proto.decoding import parse_json
 
 from .._blocking_client import BlockingClient
@@ -43,7 +43,7 @@ def header_field(text: str) -> tuple[str, str]:
     """
     name, colon, value = text.partition(":")
     if not colon:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 'Name: value'")
+        raise argparse.ArgumentTypeError("a header is of the form 'Name: value', and this has no colon")
     try:
         Headers([(name, value)])
     except ValueError as error:
@@ -93,11 +93,16 @@ def read_data(text: str | None, headers: Headers) -> str | bytes | None:
 def send(args: argparse.Namespace, screen: Screen) -> int:
     """The commands get, post, put, patch and delete."""
     headers = Headers(args.header)
-    data = read_data(getattr(args, "data", None), headers)
+    content = (read_data(args.data, headers),) if "data" in args else ()
     with BlockingClient(read_config(args), read_namespace(args)) as client:
-        answer = client.request(args.command.upper(), args.path, data, merged_query(args.query), headers)
-    answer.raise_for_status()
-    screen.json(answer.json() if answer.content else {})
+        ask = getattr(client, args.command)
+        try:
+            answer = ask(args.path, *content, merged_query(args.query), headers)
+        except DecodeError as error:
+            if "value" not in vars(error):
+                raise
+            answer = error.value  # JSON, though no object: null, say
+    screen.json(answer)
     return DONE
 
 

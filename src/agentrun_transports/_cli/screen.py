@@ -71,6 +71,14 @@ class Screen:
         for line in _aligned(rows):
             self._out.write_line(line)
 
+    def beside(self, head: Sequence[Span], told: str) -> None:
+        """Lines of a result beside a head, the further ones under the first; on a terminal wrapped there."""
+        used = sum(len(text) for text, _ in head)
+        first, *further = self._out.wrapped(told, used)
+        self._out.write_line([*head, (first, "")])
+        for line in further:
+            self._out.write_line([(" " * used + line, "dim")])
+
     def failure(self, failure: Failure) -> None:
         """An error, to stderr."""
         self._tell("error: ", "bold red", failure.message)
@@ -80,13 +88,9 @@ class Screen:
 
     def _tell(self, name: str, style: str, told: str) -> None:
         """A name and what is told under it, on a terminal wrapped between words beside the name."""
-        console = self._err.console
-        lines = [told]
-        if console is not None:
-            room = max(console.width - len(name), 20)
-            lines = wrap(told, room, break_long_words=False, break_on_hyphens=False) or [told]
-        self._err.write_line([(name, style), (lines[0], "")])
-        for line in lines[1:]:
+        first, *further = self._err.wrapped(told, len(name))
+        self._err.write_line([(name, style), (first, "")])
+        for line in further:
             self._err.write_line([(" " * len(name) + line, "")])
 
     @contextmanager
@@ -126,6 +130,28 @@ class _Stream:
             except ImportError:
                 return
             self.console = Console(file=stream, highlight=False, soft_wrap=True)
+
+    def wrapped(self, text: str, used: int) -> list[str]:
+        """The lines of a text that stands beside so many columns, on a terminal wrapped between words.
+
+        What a line goes on with stands under the line's own text, after its indentation and its arrow.
+        """
+        lines = text.split("\n")
+        if self.console is None:
+            return lines
+        room = max(self.console.width - used, 20)
+        return [
+            piece
+            for line in lines
+            for piece in wrap(
+                line,
+                room,
+                subsequent_indent=" " * (len(line) - len(line.lstrip("-> "))),
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            or [line]
+        ]
 
     def write_line(self, spans: Sequence[Span]) -> None:
         shown = [(self.escaped(text, _escape), style) for text, style in spans]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agentrun_proto import Config, DataEndpoint
+from agentrun_proto import Config, DataEndpoint, Retry
 from agentrun_proto.config import DEFAULT_REGION, DEFAULT_TIMEOUT, ENVIRONMENT, environment_sources
 from agentrun_proto.credentials import AccessKey
 
@@ -28,16 +28,32 @@ class Setting:
     """One thing that can be set.
 
     ``field`` is Config's, ``flag`` the option that sets it (None: it has none), ``default`` what holds where
-    nothing does (None: nothing).
+    nothing does (None: nothing). ``name`` is what it is called in the table (None: as the field), ``convert``
+    makes a flag's text a value, and ``show`` the text again.
     """
 
     field: str
+    name: str | None = None
     flag: str | None = None
     metavar: str = ""
     help: str = ""
     convert: Callable[[str], Any] = str
+    show: Callable[[Any], str] = str
     default: str | None = None
     secret: bool = False
+
+
+def _retry(text: str) -> Retry:
+    """The value of ``--attempts``.
+
+    >>> _retry("2").attempts
+    2
+    """
+    if not re.fullmatch("[0-9]{1,9}", text) or not int(text):
+        raise ValueError(
+            f"how often a request is sent is a whole number; 1 is never again, 0 never; not {text!r}"
+        )
+    return Retry(attempts=int(text))
 
 
 SETTINGS = (
@@ -64,7 +80,19 @@ SETTINGS = (
         metavar="SECONDS",
         help=f"for a whole call, or for each wait of a transfer (default: {DEFAULT_TIMEOUT:g})",
         convert=float,
+        show=lambda seconds: f"{seconds:g}",
         default=f"{DEFAULT_TIMEOUT:g}",
+    ),
+    Setting(
+        field="retry",
+        name="attempts",
+        flag="--attempts",
+        metavar="N",
+        help="how often a request is sent at most, where it may be sent again; 1 is never again "
+        f"(default: {Retry().attempts})",
+        convert=_retry,
+        show=lambda retry: str(retry.attempts),
+        default=str(Retry().attempts),
     ),
 )
 
@@ -150,7 +178,13 @@ def show_config(args: argparse.Namespace, screen: Screen) -> int:
             source = f"environment variable {from_environment[setting.field]}"
         else:
             source = "unset" if setting.default is None else "default"
-        rows.append([(setting.field, ""), _shown(setting, getattr(config, setting.field)), (source, "dim")])
+        rows.append(
+            [
+                (setting.name or setting.field, ""),
+                _shown(setting, getattr(config, setting.field)),
+                (source, "dim"),
+            ]
+        )
     source = "default" if args.namespace is None else "flag --namespace"
     rows.append([("namespace", ""), (namespace, "cyan"), (source, "dim")])
     screen.rows(rows)
@@ -171,7 +205,7 @@ def _shown(setting: Setting, value: object) -> Span:
         return ("-", "dim") if setting.default is None else (setting.default, "")
     if setting.secret:
         return ("***", "cyan")
-    return (without_password(f"{value:g}" if isinstance(value, float) else str(value)), "cyan")
+    return (without_password(setting.show(value)), "cyan")
 
 
 def _authorised_by(config: Config) -> str:

@@ -5,6 +5,7 @@ Rules of this file: no I/O; it stands once, for blocking calls, asyncio and trio
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterable, Callable, Iterable
 from functools import partial
 from math import inf
@@ -15,14 +16,13 @@ from agentrun_proto import (
     AgentRunClientError,
     Clock,
     Command,
-    Commit,
+    ConnectionOpened,
+    ConnectionReused,
     DecodeError,
     Flow,
     Head,
     Headers,
     IncompleteError,
-    OpenSink,
-    OpenSource,
     PoolTimeout,
     ProtocolError,
     ReadAll,
@@ -31,12 +31,13 @@ from agentrun_proto import (
     Send,
     TransportError,
 )
-from agentrun_proto.messages import IDEMPOTENT_METHODS
 
 from .._drive import conduct
-from .._exchange import Run, Steps, file_error
 from .._files import FileSink
-from .._performing import BodyReader, file_steps
+from .._flights import Flights
+from .._local import Local, file_error
+from .._network import Run, Steps
+from .._performing import BodyReader
 from .._proxies import Proxies
 from .network import Allowance, Call, Vanished
 
@@ -81,11 +82,11 @@ class Leave(Command[None]):
     __slots__ = ()
 
 
-class Conduct:
+class Conduct(Local):
     """Turns the commands of one flow into httpcore's."""
 
-    def __init__(self, clock: Clock, proxies: Proxies) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock, proxies: Proxies, flights: Flights) -> None:
+        super().__init__(clock, flights, os.urandom)
         self._proxies = proxies
         self._call: Call | None = None
         self.answering = False
@@ -93,7 +94,7 @@ class Conduct:
 
     def conduct(self, flow: Flow[Result]) -> Steps[Result]:
         """The flow, as a flow of httpcore's commands; whoever runs it leaves the response, if one is left."""
-        return conduct(flow, self._perform)
+        return conduct(flow, self.perform)
 
     def translate(self, error: Exception) -> AgentRunClientError:
         """The documented error for what went wrong in the call that is under way."""
@@ -102,14 +103,23 @@ class Conduct:
             return TransportError(str(error))
         return self._call.translate(error)
 
-    def _perform(self, command: Command[Any]) -> Steps[Any]:
-        if isinstance(command, Send):
-            return (yield from self._send(command))
-        if isinstance(command, ReadAll):
-            return (yield from self._read_all(command.limit))
-        if isinstance(command, ReadInto):
-            return (yield from self._read_into(cast("FileSink", command.sink)))
-        return (yield from file_steps(cast("OpenSource | OpenSink | Commit", command), self._clock))
+    def perform(self, command: Command[Any]) -> Steps[Any]:
+        """The steps that answer a command; where they fail, no response stays open."""
+        try:
+            if isinstance(command, Send):
+                return (yield from self._send(command))
+            if isinstance(command, ReadAll):
+                return (yield from self._read_all(command.limit))
+            if isinstance(command, ReadInto):
+                return (yield from self._read_into(cast("FileSink", command.sink)))
+        except AgentRunClientError:
+            if self.answering:
+                yield from self._leave()
+            raise
+        return (yield from super().perform(command))
+
+    def _begin(self, flow: Flow[None]) -> Flow[None]:
+        return flow  # a session runs it whole
 
     def _send(self, command: Send) -> Steps[Head]:
         if self.answering:
@@ -125,11 +135,16 @@ class Conduct:
                 response: httpcore.Response = yield ask
             except Vanished as error:
                 # A connection that had served before was closed as idle (RFC 9112, 9.3.1).
-                if call.fresh or command.request.method not in IDEMPOTENT_METHODS:
+                request = command.request
+                if call.fresh or not (request.idempotent and request.body.replayable):
                     raise IncompleteError(error.message) from error.__cause__
                 yield Run(reader.rewind)
                 continue
             self.answering = True
+            observer = command.observer
+            if observer is not None:
+                kind = ConnectionOpened if call.fresh else ConnectionReused
+                observer.tell(kind(call=observer.call, origin=str(command.request.origin)))
             return _head(response)
 
     def _leave(self) -> Steps[None]:

@@ -264,8 +264,12 @@ class Stream(Watched, httpcore.NetworkStream):
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._note_sent(buffer, timeout)
-        for start in range(0, len(buffer), _PIECE):
-            self._stream.write(buffer[start : start + _PIECE], self._left(timeout, httpcore.WriteTimeout))
+        try:
+            for start in range(0, len(buffer), _PIECE):
+                self._stream.write(buffer[start : start + _PIECE], self._left(timeout, httpcore.WriteTimeout))
+        except BaseException:
+            del buffer  # a traceback may be shown with its locals
+            raise
 
     def close(self) -> None:
         self._stream.close()
@@ -360,9 +364,13 @@ class AsyncStream(Watched, httpcore.AsyncNetworkStream):
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._note_sent(buffer, timeout)
-        for start in range(0, len(buffer), _PIECE):
-            piece = buffer[start : start + _PIECE]
-            await self._stream.write(piece, self._left(timeout, httpcore.WriteTimeout))
+        try:
+            for start in range(0, len(buffer), _PIECE):
+                left = self._left(timeout, httpcore.WriteTimeout)
+                await self._stream.write(buffer[start : start + _PIECE], left)
+        except BaseException:
+            del buffer  # a traceback may be shown with its locals
+            raise
 
     async def aclose(self) -> None:
         await self._stream.aclose()

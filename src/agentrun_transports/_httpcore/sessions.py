@@ -9,14 +9,16 @@ import os
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
-from typing import Any, TypeVar, cast
+from types import AsyncGeneratorType
+from typing import Any, Protocol, TypeVar, cast
 
 import httpcore
 from agentrun_proto import AgentRunClientError, Clock, Command
 
 from .._blocking_call import warn_in_a_loop
 from .._drive import drive, drive_async
-from .._exchange import Operation, Run
+from .._flights import Flights
+from .._network import Await, Operation, Run, Spawn, Wait
 from .._pool import Limits
 from .._proxies import Proxies, Proxy
 from .._sessions import LoopNetwork
@@ -59,25 +61,43 @@ def _settings(tls: TLS, limits: Limits, unix_socket: str | None, proxy: Proxy | 
     }
 
 
+class BlockingNetwork(Protocol):
+    """What is not httpcore's to do for blocking calls."""
+
+    @property
+    def clock(self) -> Clock:
+        """For deadlines and signatures."""
+        ...
+
+    def perform(self, command: Command[Any]) -> Any:
+        """Performs one network command."""
+        ...
+
+    def spawn(self, run: Callable[[], None], done: Callable[[], None]) -> None:
+        """Has `run` called beside the caller, and `done` when that is over."""
+        ...
+
+
 class HttpcoreBlockingSession:
     """As `BlockingSession`, over httpcore.
 
     Args:
-        clock: for deadlines and signatures.
+        network: for what is not httpcore's to do.
         tls, limits, unix_socket: as for every session.
         proxies: which proxy serves which origin.
     """
 
     def __init__(
         self,
-        clock: Clock,
-        tls: TLS | None,
+        network: BlockingNetwork,
+        tls: TLS,
         limits: Limits | None,
         unix_socket: str | None,
         proxies: Proxies,
     ) -> None:
-        self.clock = clock
-        self._settings = partial(_settings, tls or TLS(), limits or Limits(), unix_socket)
+        self.network = network
+        self._flights = Flights()
+        self._settings = partial(_settings, tls, limits or Limits(), unix_socket)
         self._proxies = proxies
         self._warned = False
         self._pools: dict[Proxy | None, httpcore.ConnectionPool] = {}
@@ -85,11 +105,16 @@ class HttpcoreBlockingSession:
         _sessions.add(self)
         self._finalizer = weakref.finalize(self, _close_all, self._pools, self._retired)
 
+    @property
+    def clock(self) -> Clock:
+        """What time it is."""
+        return self.network.clock
+
     def run(self, operation: Operation[Result]) -> Result:
         """Performs an operation's flow and returns its result."""
         if not self._warned:
             self._warned = warn_in_a_loop()
-        conduct = Conduct(self.clock, self._proxies)
+        conduct = Conduct(self.clock, self._proxies, self._flights)
         performer = _Performer(self, conduct)
         try:
             return drive(conduct.conduct(operation(self.clock)), performer.perform)
@@ -127,6 +152,7 @@ class HttpcoreBlockingSession:
     def forget(self) -> None:
         """In a forked child: lets go of what is the parent's, without asking for a lock."""
         _close_all(self._pools, self._retired)
+        self._flights = Flights()
         self._pools.clear()
         self._retired.clear()
 
@@ -165,8 +191,11 @@ class _Performer:
         self._pieces: Iterator[bytes] = iter(())
 
     def perform(self, command: Command[Any]) -> Any:
-        if isinstance(command, Run):
-            return command.function()
+        if isinstance(command, Spawn):
+            flow = command.flow
+            return self._session.network.spawn(lambda: self._session.run(lambda clock: flow), command.done)
+        if isinstance(command, (Run, Await, Wait)):
+            return self._session.network.perform(command)
         try:
             if isinstance(command, Ask):
                 return self._ask(command)
@@ -206,10 +235,13 @@ class HttpcoreSession:
         self.network = network
         self._settings = settings
         self._proxies = proxies
+        self._flights = Flights()
         self._pools: dict[Proxy | None, httpcore.AsyncConnectionPool] = {}
         self._retired: list[httpcore.AsyncConnectionPool] = []
         self._streams: weakref.WeakSet[AsyncStream] = weakref.WeakSet()
-        self._guard = guard = _until_the_loop_ends(self._pools, self._retired)
+        self._guard = guard = cast(
+            "AsyncGeneratorType[None, None]", _until_the_loop_ends(self._pools, self._retired)
+        )
         self._guarded = False
         end = partial(_end, guard, self._pools, self._retired, self._streams)
         weakref.finalize(self, network.close_from_anywhere, end).atexit = False
@@ -225,7 +257,7 @@ class HttpcoreSession:
             self._guarded = True
             await self._guard.__anext__()  # runs to its yield without giving way
         clock = self.network.clock
-        conduct = Conduct(clock, self._proxies)
+        conduct = Conduct(clock, self._proxies, self._flights)
         performer = _AsyncPerformer(self, conduct)
         try:
             return await drive_async(conduct.conduct(operation(clock)), performer.perform)
@@ -267,20 +299,34 @@ async def _until_the_loop_ends(
     try:
         yield
     finally:
+        # A loop that ends cancels its tasks once, and this may be one: the rest is closed all the same.
+        failure: BaseException | None = None
         for pool in [*pools.values(), *retired]:
-            await pool.aclose()
+            for connection in pool.connections:
+                try:
+                    await connection.aclose()
+                except GeneratorExit:
+                    raise
+                except BaseException as error:
+                    failure = failure or error
+        if failure is not None:
+            raise failure
 
 
-_tasks: set[Any] = set()  # a loop keeps only weak references to its tasks
+# What ends sessions: a loop keeps only weak references to its tasks and to its asynchronous generators, and
+# a task that is cancelled before its first step leaves its generator to the end of the loop.
+_ending: set[Any] = set()
 
 
 def _end(
-    guard: AsyncGenerator[None, None],
+    guard: AsyncGeneratorType[None, None],
     pools: dict[Proxy | None, httpcore.AsyncConnectionPool],
     retired: list[httpcore.AsyncConnectionPool],
     streams: weakref.WeakSet[AsyncStream],
 ) -> None:
     """Closes, on its loop, what a session leaves that is gone before the loop."""
+    if guard.ag_running:
+        return  # the loop is ending too, and the guard is at it: the session was collected meanwhile
     if in_trio():
         # The run may be ending, and takes no further task then.
         abort_all(streams)
@@ -294,12 +340,16 @@ def _end(
     import asyncio
 
     task = asyncio.get_running_loop().create_task(_finish(guard))
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
+    _ending.update((task, guard))
+    task.add_done_callback(_ending.discard)
 
 
-async def _finish(guard: AsyncGenerator[None, None]) -> None:
-    await guard.aclose()
+async def _finish(guard: AsyncGeneratorType[None, None]) -> None:
+    if not guard.ag_running:
+        try:
+            await guard.aclose()
+        finally:
+            _ending.discard(guard)
 
 
 class _Content:
@@ -330,8 +380,11 @@ class _AsyncPerformer:
         self._pieces: AsyncIterator[bytes] | None = None
 
     async def perform(self, command: Command[Any]) -> Any:
-        if isinstance(command, Run):
-            return await self._run(command)
+        if isinstance(command, Spawn):
+            flow = command.flow
+            return self._session.network.spawn(lambda: self._session.run(lambda clock: flow), command.done)
+        if isinstance(command, (Run, Await, Wait)):
+            return await self._session.network.drive(iter(command))
         try:
             if isinstance(command, Ask):
                 return await self._ask(command)
@@ -370,10 +423,17 @@ class _AsyncPerformer:
             await response.aclose()
             facts = cast("dict[str, Any]", response.extensions)  # pyright: ignore[reportUnknownMemberType]
             if facts.get("http_version") != b"HTTP/2" and pieces is not None:
-                # A generator that was not run to its end is complained about; this one is at its end now.
+                # A generator that was not run to its end is complained about. This one ends after what had
+                # arrived already: its connection is closed.
                 try:
-                    await anext(pieces, None)
-                except (httpcore.NetworkError, httpcore.ProtocolError, RuntimeError):
+                    async for _ in pieces:
+                        pass
+                except (
+                    httpcore.NetworkError,
+                    httpcore.ProtocolError,
+                    httpcore.TimeoutException,
+                    RuntimeError,
+                ):
                     pass
 
 

@@ -36,12 +36,14 @@ from threading import Event
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 from agentrun_proto import (
+    AccessToken,
     AgentRunClientError,
     Clock,
     Command,
     Config,
     ConnectError,
     ConnectTimeout,
+    CredentialError,
     DataEndpoint,
     DecodeError,
     FileError,
@@ -55,13 +57,15 @@ from agentrun_proto import (
     PoolTimeout,
     ProtocolError,
     ReadTimeout,
+    Resource,
+    Retry,
     Send,
     ServiceUnavailableError,
     Timeout,
     WriteTimeout,
 )
 
-from .._exchange import Operation
+from .._network import Operation
 from .._pool import Limits
 from ..emulator import Emulator, Fault
 from .scripted import PATIENCE, Drip, Script, ScriptedServer, Step, Tell, answer
@@ -70,6 +74,10 @@ Result = TypeVar("Result")
 
 _SHORT = 0.2  # seconds until a timeout that is meant to be met
 _BIG = 24 << 20  # bytes: more than the buffers of both ends hold
+
+_ONCE = Retry.never()  # most rows are about one attempt
+_SOON = Retry(backoff=0.001)
+_SANDBOX = Resource(type="sandbox", name="sb-1")
 
 
 @runtime_checkable
@@ -129,17 +137,25 @@ class Stage:
         self.transcript: list[str] = []
         self._stack = stack
 
-    def emulate(self, **options: Any) -> tuple[Emulator, DataEndpoint]:
-        """An emulator, and the endpoint to talk to it."""
+    def emulate(
+        self, *, retry: Retry = _ONCE, resource: Resource | None = None, **options: Any
+    ) -> tuple[Emulator, DataEndpoint]:
+        """An emulator, and the endpoint to talk to it: with a resource's token, or else with a signature."""
         emulator = self._stack.enter_context(Emulator(**options))
-        return emulator, DataEndpoint(Config.from_env(emulator.environment))
+        config = Config(retry=retry).merge(Config.from_env(emulator.environment))
+        return emulator, DataEndpoint(config, resource=resource)
 
     def script(
-        self, *scripts: Script, full: bool = False, timeout: Timeout | float = PATIENCE
+        self,
+        *scripts: Script,
+        full: bool = False,
+        timeout: Timeout | float = PATIENCE,
+        retry: Retry = _ONCE,
     ) -> tuple[ScriptedServer, DataEndpoint]:
         """A scripted server, and the endpoint to talk to it."""
         server = self._stack.enter_context(ScriptedServer(*scripts, full=full))
-        return server, DataEndpoint(Config(data_endpoint=server.url, timeout=timeout), "n")
+        config = Config(data_endpoint=server.url, timeout=timeout, retry=retry)
+        return server, DataEndpoint(config, "n")
 
     def file(self, size: int) -> Path:
         """A file of so many bytes, none like the next."""
@@ -496,6 +512,99 @@ def _side_by_side(stage: Stage) -> None:
     _must(results == own, f"each call gets its own answer, not {results!r}")
 
 
+def _retried(stage: Stage) -> None:
+    emulator, endpoint = stage.emulate(retry=_SOON)
+    emulator.service.faults.add(Fault(status=503), count=2)
+    created = stage.run(_post(endpoint, "resources", {"name": "first"}))
+    _must(created["data"]["name"] == "first", f"what was created is {created!r}")
+    _must(emulator.requests.count == 3, f"it was sent {emulator.requests.count} times")
+    _must(emulator.connections == 1, f"that took {emulator.connections} connections")
+
+
+def _given_up(stage: Stage) -> None:
+    emulator, endpoint = stage.emulate(retry=_SOON)
+    emulator.service.faults.add(Fault(status=503), count=None)
+    error = stage.fail(_get(endpoint, "resources"), ServiceUnavailableError)
+    _must(len(error.attempts) == 3, f"the error tells of {error.attempts}")
+
+
+def _ambiguous_post(stage: Stage) -> None:
+    server, endpoint = stage.script([Step.CLOSE], retry=_SOON)
+    error = stage.fail(_post(endpoint, "once", {"a": 1}), IncompleteError)
+    _must(error.may_be_processed, "the service may have acted on it")
+    _must(len(server.requests) == 1, "a POST that may have been processed is sent once")
+    stage.assert_closed()
+    stage.assert_next_is_right(endpoint)
+
+
+def _retried_upload(stage: Stage) -> None:
+    emulator, endpoint = stage.emulate(retry=_SOON)
+    emulator.service.faults.add(Fault(status=503), match="POST")
+    sent = stage.file(3_000_017)
+    stage.run(_upload(endpoint, sent))
+    lengths = [request.body_length for request in emulator.requests.last]
+    _must(lengths == [3_000_017 + _FORM] * 2, f"each attempt carries all of it, not {lengths}")
+    saved = stage.folder / "copy.bin"
+    stage.driver.run(_download(endpoint, "/data/report.bin", saved))
+    _must(_digest(saved) == _digest(sent), "it arrives as it is")
+
+
+def _retried_download(stage: Stage) -> None:
+    emulator, endpoint = stage.emulate(retry=_SOON)
+    sent = stage.file(3_000_017)
+    stage.driver.run(_upload(endpoint, sent))
+    emulator.service.faults.add(Fault(cut=1_000_000), match="GET")
+    saved = stage.folder / "copy.bin"
+    _must(stage.run(_download(endpoint, "/data/report.bin", saved)) == 3_000_017, "its size")
+    _must(_digest(saved) == _digest(sent), "it is started over")
+    _must(
+        {path.name for path in stage.folder.iterdir()} == {"report.bin", "copy.bin"}, "nothing else is left"
+    )
+
+
+def _redirected(stage: Stage) -> None:
+    moved = answer(b"", "307 Temporary Redirect", "Location: /2025-09-10/n/there\r\n")
+    server, endpoint = stage.script(moved)
+    found = stage.run(_get(endpoint, "here"))
+    _must(found == {"target": "/2025-09-10/n/there"}, f"what lies there, not {found!r}")
+    _must(server.connections == 1, f"that took {server.connections} connections")
+
+
+def _refreshed(stage: Stage) -> None:
+    emulator, endpoint = stage.emulate(retry=_SOON, resource=_SANDBOX)
+    stage.run(_get(endpoint, "resources"))
+    _revoke(emulator, endpoint)
+    stage.run(_get(endpoint, "resources"))
+    _must(emulator.service.token_fetches == 2, f"{emulator.service.token_fetches} tokens were fetched")
+
+
+def _refresh_refused(stage: Stage) -> None:
+    emulator, endpoint = stage.emulate(resource=_SANDBOX)
+    emulator.service.faults.add(Fault(status=403), match="GET /2025-09-10/agents/accessToken")
+    error = stage.fail(_get(endpoint, "resources"), CredentialError)
+    _must(error.status_code == 403 and error.__cause__ is not None, f"{error!r} tells why")
+    stage.driver.run(_get(endpoint, "resources"))  # the next call asks anew
+
+
+def _refreshed_once(stage: Stage) -> None:
+    driver = stage.driver
+    if not isinstance(driver, Concurrent):
+        raise NotApplicable("the driver runs one operation at a time")
+    emulator, endpoint = stage.emulate(retry=_SOON, resource=_SANDBOX)
+    stage.driver.run(_get(endpoint, "resources"))
+    _revoke(emulator, endpoint)
+    results = driver.together([_get(endpoint, "resources") for _ in range(20)])
+    failed = [result for result in results if isinstance(result, AgentRunClientError)]
+    _must(not failed, f"{len(failed)} calls failed, with {failed[:1]!r}")
+    _must(emulator.service.token_fetches == 2, f"{emulator.service.token_fetches - 1} refreshes, not one")
+
+
+def _revoke(emulator: Emulator, endpoint: DataEndpoint) -> None:
+    credential = endpoint.identity.credential
+    assert isinstance(credential, AccessToken)
+    emulator.service.revoke_token(credential.token.reveal())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """A row of the table.
@@ -521,6 +630,8 @@ def _sent(path: str, *replies: str, method: str = "GET", size: int = 0) -> tuple
 
 _FORM = 239  # bytes that a form adds to the file in it
 _OPENED = ("OpenSource report.bin", "= done")
+_REFRESHED = ("Refresh", "= done")  # what it takes is done beside, and not in this flow
+_PAUSED = ("RandomBytes", "= content", "Sleep", "= done")
 
 CASES: tuple[Case, ...] = (
     Case(
@@ -645,6 +756,78 @@ CASES: tuple[Case, ...] = (
     Case(name="cancelled", play=_cancelled, transcript=("Send GET /2025-09-10/n/slow 0",)),
     Case(name="cancelled_download", play=_cancelled_download),
     Case(name="side_by_side", play=_side_by_side, limits=Limits(total=4, per_origin=4)),
+    Case(
+        name="retried",
+        play=_retried,
+        transcript=(
+            *(*_sent("agents/resources", "= 503", method="POST", size=16), *_PAUSED) * 2,
+            *_sent("agents/resources", "= 200", method="POST", size=16),
+        ),
+    ),
+    Case(
+        name="given_up",
+        play=_given_up,
+        transcript=(
+            *(*_sent("agents/resources", "= 503"), *_PAUSED) * 2,
+            *_sent("agents/resources", "= 503"),
+        ),
+    ),
+    Case(
+        name="ambiguous_post",
+        play=_ambiguous_post,
+        transcript=_sent("n/once", "! IncompleteError", method="POST", size=7),
+    ),
+    Case(
+        name="retried_upload",
+        play=_retried_upload,
+        transcript=(
+            *_OPENED,
+            *_sent("agents/files", "= 503", method="POST", size=3_000_017 + _FORM),
+            *_PAUSED,
+            "Rewind",
+            "= done",
+            *_sent("agents/files", "= 200", method="POST", size=3_000_017 + _FORM),
+        ),
+    ),
+    Case(
+        name="retried_download",
+        play=_retried_download,
+        transcript=(
+            "OpenSink copy.bin",
+            "= done",
+            "Send GET /2025-09-10/agents/files?path=%2Fdata%2Freport.bin 0",
+            "= 200",
+            "ReadInto",
+            "! IncompleteError",
+            *_PAUSED,
+            "Send GET /2025-09-10/agents/files?path=%2Fdata%2Freport.bin 0",
+            "= 200",
+            "OpenSink copy.bin",
+            "= done",
+            "ReadInto",
+            "= 3000017",
+            "Commit",
+            "= done",
+        ),
+    ),
+    Case(
+        name="redirected",
+        play=_redirected,
+        transcript=(*_sent("n/here", "= 307"), *_sent("n/there", "= 200")),
+    ),
+    Case(
+        name="refreshed",
+        play=_refreshed,
+        transcript=(
+            *_REFRESHED,
+            *_sent("agents/resources", "= 200"),
+            *_sent("agents/resources", "= 401"),
+            *_REFRESHED,
+            *_sent("agents/resources", "= 200"),
+        ),
+    ),
+    Case(name="refresh_refused", play=_refresh_refused, transcript=("Refresh", "! CredentialError")),
+    Case(name="refreshed_once", play=_refreshed_once, limits=Limits(total=4, per_origin=4)),
 )
 """What may happen to an operation, and what must come of it."""
 
