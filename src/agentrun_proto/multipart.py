@@ -46,7 +46,7 @@ def encode_multipart(
         TypeError: a field's name or value of another type.
         ValueError: no valid boundary, NUL or a lone surrogate in a name, a line break in a content type.
 
-    >>> body = encode_multipart({"path": "/tmp/x"}, [], boundary="b")
+    >>> body = encode_multipart({"path": "/a.txt"}, [], boundary="b")
     >>> print(body.data.decode().replace("\\r\\n", "|"), body.length)
     --b|Content-Disposition: form-data; name="path"||/a.txt|--b--| 67
     """
