@@ -112,13 +112,10 @@ class FakeClock:
 class FakeSource:
     """A source that only tells its length: the core has no business reading it."""
 
-    def __init__(self, length: int = 5) -> None:
-        self._length = length
+    def __init__(self, length: int | None = 5, *, replayable: bool = True) -> None:
+        self.length = length
+        self.replayable = replayable
         self.closed = 0
-
-    @property
-    def length(self) -> int:
-        return self._length
 
     def read(self, size: int, /) -> bytes:
         raise AssertionError("the core read a source")
@@ -132,6 +129,9 @@ class FakeSource:
 
 class FakeSink:
     """A sink that counts."""
+
+    size: int = 0
+    validator: str | None = None
 
     def __init__(self) -> None:
         self.discarded = 0

@@ -7,25 +7,27 @@ for every request is worked out once; what a caller passes in is never changed.
 from __future__ import annotations
 
 from binascii import b2a_base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from .body import JSON_TYPE, encode_body
-from .commands import Clock, Flow
+from .commands import Clock, Flow, Progress
 from .config import Config, Timeout, call_timeout, transfer_timeout
 from .context import Context, Identity, Standing
 from .credentials import AccessKey, AccessToken, Credential, Provider
 from .decoding import ACCEPT_ENCODING, Response, decode
 from .errors import CredentialError, bare
-from .flows import call, download, exchange, upload
-from .messages import SECRET_FIELDS, Head, Headers, Request, Source
+from .flows import call, exchange, upload
+from .messages import SECRET_FIELDS, Head, Headers, Request
 from .multipart import FilePart, encode_multipart
 from .signing import RESERVED_FOR_KEY, RESERVED_FOR_TOKEN, Authoriser, reserved
+from .streams import stream
 from .telemetry import Listener, Observer
 from .tokens import ControlPlane, Resource
+from .transfers import check_sha256, download
 from .urls import (
     Origin,
     Target,
@@ -201,6 +203,22 @@ class DataEndpoint:
             overlaid.standing = self.standing
         return overlaid
 
+    def sibling(self, namespace: str) -> DataEndpoint:
+        """Another namespace of the same data plane, for the same caller.
+
+        Raises:
+            ValueError, TypeError: it is no path.
+        """
+        found = DataEndpoint(
+            self.config,
+            namespace,
+            auth=self._auth,
+            credentials=self._credentials,
+            resource=self._resource,
+        )
+        found.identity, found.standing = self.identity, self.standing
+        return found
+
     def url(self, path: str, query: Mapping[str, Any] | None = None) -> str:
         """The absolute URL of a path.
 
@@ -297,6 +315,7 @@ class DataEndpoint:
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         idempotent: bool = False,
+        expect_continue: bool = False,
     ) -> Request:
         """A POST of a multipart form; see :func:`encode_multipart` for the form.
 
@@ -317,6 +336,7 @@ class DataEndpoint:
             headers=checked,
             body=encode_multipart(fields, files, boundary=boundary),
             repeatable=idempotent,
+            expect_continue=expect_continue,
         )
 
     def sign(self, request: Request, now: float) -> Request:
@@ -346,6 +366,7 @@ class DataEndpoint:
             body=request.body,
             signature=self._authoriser_for(credential).fields(request, now),
             repeatable=request.repeatable,
+            expect_continue=request.expect_continue,
         )
 
     def _authoriser_for(self, credential: Credential | None) -> Authoriser:
@@ -397,6 +418,7 @@ class DataEndpoint:
             headers=Headers([line for line in headers.fields if line[0].lower() != "host"]),
             body=request.body,
             repeatable=request.repeatable,
+            expect_continue=request.expect_continue,
         )
 
     def authorise_url(
@@ -435,19 +457,45 @@ class DataEndpoint:
         """See :func:`decode`."""
         return decode(head, content)
 
-    def _context(self, timeout: Timeout, clock: Clock, listener: Listener | None) -> Context:
+    def _context(
+        self, timeout: Timeout, clock: Clock, listener: Listener | None, progress: Progress | None = None
+    ) -> Context:
         observer = None if listener is None else Observer(listener)
-        return Context(self, timeout, clock, observer)
+        return Context(self, timeout, clock, observer, progress)
+
+    def _timeout_for(self, request: Request) -> Timeout:
+        """What is read while it is sent may take as long as it goes on."""
+        return self._transfer_timeout if request.body.sources else self._call_timeout
 
     def call(
         self, request: Request, *, clock: Clock, listener: Listener | None = None
     ) -> Flow[dict[str, Any]]:
         """The flow that sends a request and returns the JSON object of the answer."""
-        return call(self._context(self._call_timeout, clock, listener), request)
+        return call(self._context(self._timeout_for(request), clock, listener), request)
 
     def exchange(self, request: Request, *, clock: Clock, listener: Listener | None = None) -> Flow[Response]:
         """The flow that sends a request and returns the whole answer, whatever its status."""
-        return exchange(self._context(self._call_timeout, clock, listener), request)
+        return exchange(self._context(self._timeout_for(request), clock, listener), request)
+
+    def stream_request(
+        self,
+        method: str,
+        path: str,
+        *,
+        data: object = None,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        idempotent: bool = False,
+    ) -> Request:
+        """A request for an answer that is read while it arrives; the arguments are those of `request`."""
+        return replace(
+            self.request(method, path, data=data, query=query, idempotent=idempotent),
+            headers=self._with(_FILE_FIELDS.merged(headers)),
+        )
+
+    def stream(self, request: Request, *, clock: Clock, listener: Listener | None = None) -> Flow[None]:
+        """The flow that delivers an answer while it arrives: its head first, then items; see `streams`."""
+        return stream(self._context(self._transfer_timeout, clock, listener), request)
 
     def upload(
         self,
@@ -461,6 +509,7 @@ class DataEndpoint:
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         idempotent: bool = False,
+        progress: Progress | None = None,
         listener: Listener | None = None,
     ) -> Flow[dict[str, Any]]:
         """The flow that posts a local file as the part ``file`` of a form; returns the answer's JSON object.
@@ -471,24 +520,90 @@ class DataEndpoint:
             filename: the name to declare for it.
             boundary: see :func:`encode_multipart`.
             fields: the form's text fields.
+            progress: is told how many bytes of the request were sent, and of how many.
         """
 
-        def build(source: Source) -> Request:
-            part = FilePart(name="file", filename=filename, source=source)
+        return self.form(
+            path,
+            [FilePart(name="file", filename=filename, source=local_path)],
+            boundary=boundary,
+            clock=clock,
+            fields=fields,
+            query=query,
+            headers=headers,
+            idempotent=idempotent,
+            progress=progress,
+            listener=listener,
+        )
+
+    def form(
+        self,
+        path: str,
+        files: Sequence[FilePart],
+        *,
+        boundary: str,
+        clock: Clock,
+        fields: Mapping[str, object] | None = None,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        idempotent: bool = False,
+        expect_continue: bool = False,
+        progress: Progress | None = None,
+        listener: Listener | None = None,
+    ) -> Flow[dict[str, Any]]:
+        """The flow that posts a form with any number of files; returns the answer's JSON object.
+
+        Args:
+            path, query, headers, idempotent: as in `request`.
+            files: the parts that are files; those whose source is a path are opened first.
+            boundary: see :func:`encode_multipart`.
+            fields: the form's text fields, which come first.
+            expect_continue: send the content once the service says that it wants it.
+            progress: is told how many bytes of the request were sent, and of how many.
+        """
+
+        def build(opened: list[FilePart]) -> Request:
             return self.form_request(
                 path,
                 fields=fields,
-                files=[part],
+                files=opened,
                 boundary=boundary,
                 query=query,
                 headers=headers,
                 idempotent=idempotent,
+                expect_continue=expect_continue,
             )
 
-        return upload(self._context(self._transfer_timeout, clock, listener), local_path, build)
+        return upload(self._context(self._transfer_timeout, clock, listener, progress), files, build)
 
     def download(
-        self, request: Request, local_path: str, *, clock: Clock, listener: Listener | None = None
+        self,
+        request: Request,
+        local_path: str,
+        *,
+        clock: Clock,
+        resume: bool = False,
+        sha256: str | None = None,
+        progress: Progress | None = None,
+        listener: Listener | None = None,
     ) -> Flow[int]:
-        """The flow that saves the answer at a local path, whole or not at all; returns its size in bytes."""
-        return download(self._context(self._transfer_timeout, clock, listener), local_path, request)
+        """The flow that saves the answer at a local path, whole or not at all; returns its size in bytes.
+
+        Args:
+            request: a `file_request`.
+            local_path: where to.
+            resume: keep what has arrived when the rest does not, and go on from there the next time.
+            sha256: what the whole must have, in hexadecimal digits.
+            progress: is told how many bytes are there, and of how many.
+
+        Raises:
+            ValueError: no such checksum.
+        """
+        return download(
+            self._context(self._transfer_timeout, clock, listener),
+            local_path,
+            request,
+            resume=resume,
+            sha256=None if sha256 is None else check_sha256(sha256),
+            progress=progress,
+        )

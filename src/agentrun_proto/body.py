@@ -1,4 +1,4 @@
-"""What a request carries, as a value of known length: JSON, text, bytes, or sources read while it is sent.
+"""What a request carries, as a value: JSON, text, bytes, or sources read while it is sent.
 
 Rules of this file: a body is complete before anything is sent, so that misuse shows early; the core never
 reads a source, it only asks for its length.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, cast
 
-from .messages import EMPTY, Body
+from .messages import EMPTY, Body, Source
 
 JSON_TYPE = "application/json"
 
@@ -23,7 +23,8 @@ def encode_body(data: object) -> Body:
 
     Args:
         data: a dict, list or tuple goes out as JSON; a str as UTF-8 text, declared as JSON as the published
-            client does (give a Content-Type to say otherwise); bytes as they are; None is no body.
+            client does (give a Content-Type to say otherwise); bytes as they are; a `Source` as what it
+            gives; None is no body.
 
     Raises:
         TypeError: something JSON has no form for, or a type that is none of these.
@@ -44,6 +45,9 @@ def encode_body(data: object) -> Body:
         return _in_memory(
             bytes(cast("bytes | bytearray | memoryview[int]", data)), "application/octet-stream"
         )
+    if all(hasattr(data, name) for name in ("length", "read", "rewind", "close", "replayable")):
+        source = cast("Source", data)
+        return Body(segments=(source,), length=source.length, content_type="application/octet-stream")
     raise TypeError(f"a body is a dict, list, str or bytes, not {type(data).__name__}")
 
 

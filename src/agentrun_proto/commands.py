@@ -50,9 +50,34 @@ class Clock(Protocol):
 class Sink(Protocol):
     """Where an answer is saved to: nothing shows at the target until it is committed."""
 
-    def discard(self) -> None:
-        """Removes whatever was written. Plain, never a command; harmless after `Commit`."""
+    @property
+    def size(self) -> int:
+        """How many bytes it holds."""
         ...
+
+    @property
+    def validator(self) -> str | None:
+        """What tells the version of the content that these bytes are of: an ``If-Range`` value."""
+        ...
+
+    def digest(self, name: str) -> bytes:
+        """The checksum of what it holds; one of those that `Prepare` was asked for."""
+        ...
+
+    def discard(self) -> None:
+        """Lets go of it. Plain, never a command; harmless after `Commit`.
+
+        What was written is removed, unless it is there to be resumed.
+        """
+        ...
+
+    def spoil(self) -> None:
+        """What it holds is of no use: `discard` removes it in any case."""
+        ...
+
+
+Progress = Callable[[int, "int | None"], None]
+"""Is told how many bytes are done, and of how many, where that is known."""
 
 
 class Send(Command[Head]):
@@ -63,20 +88,27 @@ class Send(Command[Head]):
         timeout: the limits of each part.
         deadline: monotonic time at which the whole call is over.
         observer: who is told of connections; None for nobody.
+        progress: is told how much of the body was sent; None for nobody.
 
     Raises (thrown in):
         TransportError: no head arrived; the class says why and in which part.
     """
 
-    __slots__ = ("deadline", "observer", "request", "timeout")
+    __slots__ = ("deadline", "observer", "progress", "request", "timeout")
 
     def __init__(
-        self, request: Request, timeout: Timeout, deadline: float, observer: Observer | None = None
+        self,
+        request: Request,
+        timeout: Timeout,
+        deadline: float,
+        observer: Observer | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.request = request
         self.timeout = timeout
         self.deadline = deadline
         self.observer = observer
+        self.progress = progress
 
 
 class ReadAll(Command[bytes]):
@@ -93,18 +125,47 @@ class ReadAll(Command[bytes]):
         self.limit = limit
 
 
-class ReadInto(Command[int]):
-    """Read the content that belongs to the last head into a sink, and answer with its length in bytes.
+class ReadSome(Command[bytes]):
+    """Read what is there of the content that belongs to the last head: at least a byte, ``b""`` at its end.
 
     Raises (thrown in):
-        TransportError: it did not arrive whole.
+        TransportError: it did not go on, or does not end as it should.
+    """
+
+    __slots__ = ()
+
+
+class ReadInto(Command[int]):
+    """Read the content that belongs to the last head into a sink, at its end; answer with the sink's size.
+
+    Args:
+        sink: where to.
+        total: how large the sink will be in the end, if that is known.
+        progress: is told how large it is; None for nobody.
+
+    Raises (thrown in):
+        TransportError: it did not arrive whole; what arrived is in the sink.
         FileError: it could not be written.
     """
 
-    __slots__ = ("sink",)
+    __slots__ = ("progress", "sink", "total")
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, total: int | None = None, progress: Progress | None = None) -> None:
         self.sink = sink
+        self.total = total
+        self.progress = progress
+
+
+class Deliver(Command[Any]):
+    """Hand something to whoever runs this flow, who answers when it wants the next.
+
+    Only a flow that is run piece by piece yields this: a stream.
+    """
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
 
 
 class OpenSource(Command[Source]):
@@ -123,14 +184,40 @@ class OpenSource(Command[Source]):
 class OpenSink(Command[Sink]):
     """Make sure that a file can be saved at a path, and open what it will be written to first.
 
+    With a `source`, which is a text that tells the content apart, what was written stays when it is not
+    committed, and is taken up by the next who names the same source.
+
     Raises (thrown in):
-        FileError: the path is a directory, its folder is missing or not writable.
+        FileError: the path is a directory, its folder is missing or not writable; another process is at it.
     """
 
-    __slots__ = ("path",)
+    __slots__ = ("path", "source")
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, source: str | None = None) -> None:
         self.path = path
+        self.source = source
+
+
+class Prepare(Command[None]):
+    """Make a sink ready for content: cut it to a size, and note whose content it is.
+
+    Args:
+        sink: the sink.
+        size: how many of its bytes stay, which are the first of the content.
+        validator: tells the version of the content; None where nothing does.
+        digests: the checksums to keep of all that it holds: ``md5``, ``sha256``, ``crc64ecma``.
+
+    Raises (thrown in):
+        FileError: that failed.
+    """
+
+    __slots__ = ("digests", "sink", "size", "validator")
+
+    def __init__(self, sink: Sink, size: int, validator: str | None, digests: tuple[str, ...]) -> None:
+        self.sink = sink
+        self.size = size
+        self.validator = validator
+        self.digests = digests
 
 
 class Commit(Command[None]):

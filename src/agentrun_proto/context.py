@@ -10,7 +10,7 @@ from functools import partial
 from math import inf
 from typing import Protocol
 
-from .commands import Clock, Flow, Provide, RandomBytes, Refresh
+from .commands import Clock, Flow, Progress, Provide, RandomBytes, Refresh
 from .config import DEFAULT_TIMEOUT, Retry, Timeout
 from .credential_cache import CredentialCache, Due
 from .credentials import AccessKey, AccessToken, Credential, Provider
@@ -116,14 +116,21 @@ class Context:
         timeout: how long things may take.
         clock: what time it is.
         observer: is told what happens.
+        progress: is told how much of a request's body was sent.
     """
 
-    __slots__ = ("clock", "observer", "plane", "timeout")
+    __slots__ = ("clock", "observer", "plane", "progress", "timeout")
 
     def __init__(
-        self, plane: Plane, timeout: Timeout, clock: Clock, observer: Observer | None = None
+        self,
+        plane: Plane,
+        timeout: Timeout,
+        clock: Clock,
+        observer: Observer | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.plane = plane
+        self.progress = progress
         self.timeout = timeout
         self.clock = clock
         self.observer = observer

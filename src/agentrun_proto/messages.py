@@ -7,7 +7,7 @@ shows no credential.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast, overload
 
@@ -207,8 +207,8 @@ class Source(Protocol):
     """Bytes that are read while they are sent, such as an open file; a transport reads them."""
 
     @property
-    def length(self) -> int:
-        """How many bytes it will give, from where it stands at the start."""
+    def length(self) -> int | None:
+        """How many bytes it will give, from where it stands at the start; None where nobody knows."""
         ...
 
     @property
@@ -216,8 +216,9 @@ class Source(Protocol):
         """Whether `rewind` can be called: only then a request that carries it may be repeated."""
         ...
 
-    def read(self, size: int, /) -> bytes:
-        """At most `size` further bytes; ``b""`` at the end."""
+    @property
+    def read(self) -> Callable[[int], bytes] | Callable[[int], Awaitable[bytes]]:
+        """Given a size, at most so many further bytes; ``b""`` at the end. It may be ``async``."""
         ...
 
     def rewind(self) -> None:
@@ -231,10 +232,13 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """The content of a request: segments in order, their total length in bytes, and its media type."""
+    """The content of a request: segments in order, their total length in bytes, and its media type.
+
+    A length of None, where nobody knows it, has the content sent in chunks (RFC 9112, 7.1).
+    """
 
     segments: tuple[bytes | Source, ...] = ()
-    length: int = 0
+    length: int | None = 0
     content_type: str | None = None
 
     @property
@@ -267,7 +271,8 @@ class Request:
 
     ``target`` is path and query as they go over the wire. Host, Content-Length and Content-Type follow from
     `origin` and `body`; a Content-Type among `headers` wins over the body's. ``repeatable`` is the caller's
-    word that sending it twice has the effect of sending it once.
+    word that sending it twice has the effect of sending it once. With ``expect_continue`` the body waits
+    until the service says that it wants it, or has had a second to say so (RFC 9110, 10.1.1).
 
     >>> Request(method="GET", origin=Origin("http", "h", 80), target="/a?b=").url
     'http://h/a?b='
@@ -280,6 +285,7 @@ class Request:
     body: Body = field(default=EMPTY, repr=False)
     signature: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     repeatable: bool = False
+    expect_continue: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in _METHODS and not _NAME.fullmatch(self.method):
@@ -289,8 +295,11 @@ class Request:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A pickle holds no credential; the signature is made afresh for each attempt anyway.
-        values = (self.method, self.origin, self.target, self.headers, self.body, self.repeatable)
-        return (_unpickle_request, values)
+        promises = (self.repeatable, self.expect_continue)
+        return (
+            _unpickle_request,
+            (self.method, self.origin, self.target, self.headers, self.body, *promises),
+        )
 
     @property
     def url(self) -> str:
@@ -327,7 +336,8 @@ class Request:
 
         RFC 9110, 8.6: a method that anticipates content says so, even when there is none.
         """
-        return self.body.length > 0 or self.method in ("POST", "PUT", "PATCH")
+        length = self.body.length
+        return length is not None and (length > 0 or self.method in ("POST", "PUT", "PATCH"))
 
     def fields(self) -> list[tuple[str, str]]:
         """All field lines as they go out, in order: Host first, as RFC 9110, 7.2 recommends."""
@@ -337,15 +347,31 @@ class Request:
             lines.append(("Content-Type", body.content_type))
         if self.declares_length:
             lines.append(("Content-Length", str(body.length)))
+        elif body.length is None:
+            lines.append(("Transfer-Encoding", "chunked"))
+        if self.expect_continue:
+            lines.append(("Expect", "100-continue"))
         lines += self.signature
         return lines
 
 
 def _unpickle_request(
-    method: str, origin: Origin, target: str, headers: Headers, body: Body, repeatable: bool
+    method: str,
+    origin: Origin,
+    target: str,
+    headers: Headers,
+    body: Body,
+    repeatable: bool,
+    expect_continue: bool,
 ) -> Request:
     return Request(
-        method=method, origin=origin, target=target, headers=headers, body=body, repeatable=repeatable
+        method=method,
+        origin=origin,
+        target=target,
+        headers=headers,
+        body=body,
+        repeatable=repeatable,
+        expect_continue=expect_continue,
     )
 
 

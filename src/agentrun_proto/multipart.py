@@ -1,7 +1,7 @@
 """multipart/form-data (RFC 7578), with names escaped as the WHATWG HTML standard has browsers do it.
 
-Rules of this file: the length is known before a byte is sent; file content is never in memory; the boundary
-comes from the caller, who has a source of randomness.
+Rules of this file: the length is known before a byte is sent, if it can be known; file content is never in
+memory; the boundary comes from the caller, who has a source of randomness.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ _ESCAPES = {ord("\r"): "%0D", ord("\n"): "%0A", ord('"'): "%22", ord("\\"): "%5C
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilePart:
-    """A file in a form: the field's name, the file name to declare, and where its bytes come from."""
+    """A file in a form: the field's name, the file name to declare, and where its bytes come from.
+
+    A source that is a str is the path of a local file, which is opened when the form is sent.
+    """
 
     name: str
     filename: str
-    source: Source
+    source: Source | str
     content_type: str = "application/octet-stream"
 
 
@@ -65,10 +68,14 @@ def encode_multipart(
             f"--{boundary}\r\nContent-Disposition: form-data; name={_quoted(part.name)}; "
             f"filename={_quoted(part.filename)}\r\nContent-Type: {part.content_type}\r\n\r\n"
         )
+        if isinstance(part.source, str):
+            raise TypeError(f"the file {part.source!r} has to be opened first")
         segments += [_utf8(pending), part.source]
         pending = "\r\n"
     segments.append(_utf8(f"{pending}--{boundary}--\r\n"))
-    length = sum(len(segment) if isinstance(segment, bytes) else segment.length for segment in segments)
+    lengths = [len(segment) if isinstance(segment, bytes) else segment.length for segment in segments]
+    known = [length for length in lengths if length is not None]
+    length = sum(known) if len(known) == len(lengths) else None
     content_type = f"multipart/form-data; boundary={boundary}"
     return Body(segments=tuple(segments), length=length, content_type=content_type)
 

@@ -7,6 +7,8 @@ in the end speaks for all attempts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .commands import Flow, RandomBytes, Rewind, Sleep
 from .context import Context
 from .credentials import AccessKey, Credential
@@ -41,6 +43,8 @@ class Recovery:
     Args:
         context: the operation's.
         deadline: monotonic time at which it is over.
+        gained: whether the last attempt brought something that the next one does not have to; such an attempt
+            does not count as one of those that a request has.
     """
 
     __slots__ = (
@@ -48,6 +52,8 @@ class Recovery:
         "_context",
         "_deadline",
         "_failures",
+        "_gained",
+        "_in_a_row",
         "_processed",
         "_redirects",
         "_refreshed",
@@ -55,7 +61,9 @@ class Recovery:
         "paid",
     )
 
-    def __init__(self, context: Context, deadline: float) -> None:
+    def __init__(self, context: Context, deadline: float, gained: Callable[[], bool] | None = None) -> None:
+        self._gained = gained
+        self._in_a_row = 0  # attempts that failed and brought nothing
         self._context = context
         self._deadline = deadline
         self._failures: list[str] = []
@@ -117,7 +125,9 @@ class Recovery:
         stale = not adjusted and credential is not None and is_stale(error)
         if stale and credential is not None:
             cache.refuse(credential)
-        if len(self._failures) >= context.plane.retry.attempts:
+        gained = self._gained is not None and self._gained()
+        self._in_a_row = 0 if gained else self._in_a_row + 1
+        if max(self._in_a_row, 1) >= context.plane.retry.attempts:
             raise self._final(error)
         if request.body.replayable:
             if adjusted:
@@ -132,7 +142,7 @@ class Recovery:
                     return
         if not may_repeat(outcome_of(error), request):
             raise self._final(error)
-        yield from self._wait(error)
+        yield from self._wait(error, gained)
 
     def _adjust_clock(
         self, error: AgentRunClientError, credential: Credential | None, signed_at: float
@@ -150,15 +160,16 @@ class Recovery:
             context.observer.tell(ClockAdjusted(call=context.observer.call, offset=offset))
         return True
 
-    def _wait(self, error: AgentRunClientError) -> Flow[None]:
-        context = self._context
-        chance = int.from_bytes((yield from RandomBytes(6)), "big") / 2**48
-        delay = pause(context.plane.retry, len(self._failures), chance, error.retry_after)
+    def _wait(self, error: AgentRunClientError, gained: bool) -> Flow[None]:
+        context, delay = self._context, 0.0
+        if not gained:
+            chance = int.from_bytes((yield from RandomBytes(6)), "big") / 2**48
+            delay = pause(context.plane.retry, self._in_a_row, chance, error.retry_after)
         if delay > LONGEST_PAUSE:
             raise self._final(error, f"not tried again: a pause of {delay:.3g} s is too long to wait here")
         if context.clock.monotonic() + delay >= self._deadline:
             raise self._final(error, f"not tried again: the pause of {delay:.3g} s would outlast the call")
-        cost = cost_of(error)
+        cost = 0 if gained else cost_of(error)  # what gets on is no burden that was for nothing
         if not context.plane.standing.quota.take(cost):
             raise self._final(error, "not tried again: too many calls to this endpoint fail (retry quota)")
         self.paid = cost
@@ -202,6 +213,7 @@ class Recovery:
             headers=request.headers,
             body=request.body,
             repeatable=request.repeatable,
+            expect_continue=request.expect_continue,
         )
 
     def _destination(self, error: RedirectError, request: Request) -> Target:

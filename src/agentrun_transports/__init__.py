@@ -6,6 +6,7 @@ from ._blocking_call import BlockingCallWarning
 from ._blocking_client import BlockingClient
 from ._pool import Limits
 from ._proxies import Proxies
+from ._streams import AsyncStream, Stream
 from ._tls import TLS
 from .data_api import AgentRunDataClient, DataAPI, ResourceType
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TLS",
     "AgentRunDataClient",
+    "AsyncStream",
     "AsyncioClient",
     "BlockingCallWarning",
     "BlockingClient",
@@ -23,6 +25,7 @@ __all__ = [
     "Limits",
     "Proxies",
     "ResourceType",
+    "Stream",
     "TrioClient",
 ]
 

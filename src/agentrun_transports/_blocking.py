@@ -17,7 +17,7 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from agentrun_proto import Clock, Command, CredentialError, Origin, TLSError
+from agentrun_proto import Clock, Command, Origin, TLSError
 
 from ._addresses import FOREVER, open_first, open_socket, resolve, seconds_left
 from ._blocking_call import warn_in_a_loop
@@ -27,6 +27,7 @@ from ._flights import Flights
 from ._network import Await, Connect, Link, Operation, Read, Run, Spawn, Steps, Wait, Write
 from ._pool import Limits, Pool
 from ._readiness import Readiness
+from ._streams import BlockingRun
 from ._tls import TLS, tls_context
 from ._wire import Wire
 
@@ -191,10 +192,7 @@ class BlockingNetwork:
         return command.function()
 
     def _await(self, command: Await[Any]) -> Any:
-        raise CredentialError(
-            "the provider of credentials is asynchronous, and a blocking call cannot await it; give a plain "
-            "function, or call the method whose name ends in _async"
-        )
+        raise command.otherwise
 
     def _spawn(self, command: Spawn) -> None:
         self.spawn(partial(self.drive, command.flow), command.done)
@@ -256,6 +254,12 @@ class BlockingSession:
         network = self._network
         exchange = Exchange(self.pool, network.clock, self._flights)
         return network.drive(exchange.conduct(operation(network.clock)))
+
+    def begin(self, operation: Operation[None]) -> BlockingRun:
+        """Begins a flow that is run from one delivery to the next."""
+        network = self._network
+        exchange = Exchange(self.pool, network.clock, self._flights)
+        return BlockingRun(exchange.conduct(operation(network.clock)), network.perform)
 
     def close(self) -> None:
         """Closes the idle connections, and those in use once their calls are done."""

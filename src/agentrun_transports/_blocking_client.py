@@ -14,6 +14,7 @@ from ._network import Operation
 from ._pool import Limits
 from ._proxies import Proxies
 from ._routes import Route, Transport
+from ._streams import Run
 from ._tls import TLS
 
 if TYPE_CHECKING:
@@ -141,6 +142,9 @@ class BlockingClient(SyncFace):
 
     def _run(self, operation: Operation[Result]) -> Result:
         return self._session.run(operation)
+
+    def _begin(self, operation: Operation[None]) -> Run:
+        return self._session.begin(operation)
 
     def close(self) -> None:
         """Closes the connections. Nothing needs it: they are closed when the client is no longer used."""

@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from agentrun_proto import (
+    AgentRunClientError,
     Body,
     BodyError,
     Clock,
@@ -30,6 +31,7 @@ from agentrun_proto import (
     ConnectionOpened,
     ConnectionReused,
     ConnectTimeout,
+    Deliver,
     Flow,
     Head,
     IncompleteError,
@@ -37,6 +39,7 @@ from agentrun_proto import (
     PoolTimeout,
     ReadAll,
     ReadInto,
+    ReadSome,
     ReadTimeout,
     Send,
     Source,
@@ -50,12 +53,20 @@ from ._flights import Flights
 from ._local import Local
 from ._network import Connect, Link, Read, Steps, Wait, Write
 from ._pool import Pool, PoolTicket
+from ._progress import Meter
 from ._wire import encode_head
 
 Result = TypeVar("Result")
 
 SMALL = 65536  # a request up to this many bytes goes out in one piece
 CHUNK = 262144  # larger ones in pieces of this size (measured: 256 KiB to 1 MiB are alike)
+CONSENT = 1.0  # seconds that a peer has to say whether it wants the content
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def chunk(piece: bytes) -> bytes:
+    """A piece of a body of unknown length, as it goes over the wire (RFC 9112, 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
 
 
 class _Vanished(Exception):
@@ -72,7 +83,7 @@ class Exchange(Local):
         random: gives so many random bytes.
     """
 
-    __slots__ = ("_command", "_link", "_origin", "_pool")
+    __slots__ = ("_command", "_link", "_live", "_origin", "_pool")
 
     def __init__(
         self,
@@ -84,6 +95,7 @@ class Exchange(Local):
         super().__init__(clock, flights or Flights(), random)
         self._pool = pool
         self._link: Link | None = None
+        self._live = False  # whether the answer is delivered piece by piece
         self._origin: Origin | None = None  # of the place that is owned, if one is
 
     def conduct(self, flow: Flow[Result]) -> Steps[Result]:
@@ -91,7 +103,7 @@ class Exchange(Local):
         try:
             return (yield from conduct(flow, self.perform))
         finally:
-            self._drop()
+            self._leave()
 
     def perform(self, command: Command[Any]) -> Steps[Any]:
         """The steps that answer a command; where they fail, no connection stays open."""
@@ -198,28 +210,47 @@ class Exchange(Local):
 
     def _transmit(self, link: Link, body: Body, head_bytes: memoryview) -> Steps[Head]:
         """Sends the request; returns the head of the answer, which may come before all of it is sent."""
-        if body.length <= SMALL and (content := body.data) is not None:
+        length = body.length
+        if length is not None and length <= SMALL and (content := body.data) is not None:
             whole = memoryview(b"".join((head_bytes, content))) if content else head_bytes
             yield from self._write(link, whole)
             return (yield from self._await_head(link))
         yield from self._write(link, head_bytes)
+        if self._command.request.expect_continue:
+            head = yield from self._await_consent(link)
+            if head is not None:
+                link.wire.spoil()
+                return head
+        meter = Meter(self._command.progress, 0, length, self._clock)
         for segment in body.segments:
             sent = 0
             size = len(segment) if isinstance(segment, bytes) else segment.length
-            while sent < size:
-                piece = yield from self._piece(segment, sent, min(CHUNK, size - sent))
-                head = yield from self._write_watching(link, piece)
+            while size is None or sent < size:
+                piece = yield from self._piece(
+                    segment, sent, CHUNK if size is None else min(CHUNK, size - sent)
+                )
+                if not piece:
+                    break
+                head = yield from self._write_watching(link, piece if length is not None else chunk(piece))
                 if head is not None:
                     link.wire.spoil()
                     return head
                 sent += len(piece)
+                meter.add(len(piece))
+        meter.end()
+        if length is None:
+            head = yield from self._write_watching(link, LAST_CHUNK)
+            if head is not None:
+                link.wire.spoil()
+                return head
         return (yield from self._await_head(link))
 
     def _piece(self, segment: bytes | Source, sent: int, size: int) -> Steps[bytes]:
+        """The next piece of a segment; ``b""`` at the end of one whose length nobody knew."""
         if isinstance(segment, bytes):
             return segment[sent : sent + size]
-        piece: bytes = yield from self._file(partial(segment.read, size))
-        if not piece:
+        piece: bytes = yield from self._read_source(segment, size)
+        if not piece and segment.length is not None:
             raise BodyError(
                 f"the file ended {segment.length - sent} bytes before the length it had when opened"
             )
@@ -267,10 +298,20 @@ class Exchange(Local):
                 return
             rest = rest[count:]
 
-    def _read(self, link: Link) -> Steps[None]:
+    def _await_consent(self, link: Link) -> Steps[Head | None]:
+        """Waits until the peer wants the content; returns the head of the answer if it does not."""
+        while (head := link.wire.read_head()) is None and not link.wire.continued:
+            try:
+                yield from self._read(link, CONSENT)
+            except ReadTimeout:
+                break  # RFC 9110, 10.1.1: some peers never say; nobody waits for them forever
+        return head
+
+    def _read(self, link: Link, patience: float | None = None) -> Steps[None]:
         wire = link.wire
+        part = self._command.timeout.read if patience is None else patience
         try:
-            count: int = yield Read(link, self._until(self._command.timeout.read))
+            count: int = yield Read(link, self._until(part))
         except TimeoutError as error:
             raise ReadTimeout("the service did not answer, or stopped answering, in time") from error
         except OSError as error:
@@ -307,6 +348,7 @@ class Exchange(Local):
         link = self._answering()
         wire = link.wire
         sink = cast("FileSink", command.sink)
+        meter = Meter(command.progress, sink.size, command.total, self._clock)
         room = memoryview(bytearray(CHUNK))
         try:
             while not wire.done:
@@ -315,11 +357,51 @@ class Exchange(Local):
                     yield from self._read(link)
                 elif count:
                     yield from self._file(partial(sink.write, room[:count]))
+                    meter.add(count)
+        except TransportError:
+            self._drop()
+            if rest := wire.salvage():
+                yield from self._file(partial(sink.write, room[:rest]))
+            raise
         except BaseException:
             self._drop()
             raise
         self._release()
+        meter.end()
         return sink.size
+
+    def _read_some(self, command: ReadSome) -> Steps[bytes]:
+        link = self._answering()
+        try:
+            while (piece := link.wire.read_some()) is None:
+                yield from self._read(link)
+        except BaseException:
+            self._drop()
+            raise
+        if not piece:
+            self._release()
+        return piece
+
+    def _deliver(self, command: Deliver) -> Steps[Any]:
+        self._live = True
+        return (yield command)
+
+    def _leave(self) -> None:
+        """Nobody wants the rest of the answer: where all of it is here already, the connection is kept."""
+        link = self._link
+        if link is not None and self._live:
+            try:
+                for _ in range(2):
+                    while link.wire.read_some():
+                        pass
+                    if link.wire.done:
+                        self._release()
+                        return
+                    if not link.take_in():
+                        break
+            except AgentRunClientError:
+                pass
+        self._drop()
 
     def _answering(self) -> Link:
         if self._link is None:
@@ -331,4 +413,6 @@ _PERFORM: dict[type[Command[Any]], Callable[..., Steps[Any]]] = {
     Send: Exchange._send,  # pyright: ignore[reportPrivateUsage] - the table of this class's own methods
     ReadAll: Exchange._read_all,  # pyright: ignore[reportPrivateUsage]
     ReadInto: Exchange._read_into,  # pyright: ignore[reportPrivateUsage]
+    ReadSome: Exchange._read_some,  # pyright: ignore[reportPrivateUsage]
+    Deliver: Exchange._deliver,  # pyright: ignore[reportPrivateUsage]
 }

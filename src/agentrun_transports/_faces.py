@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
 from agentrun_proto import (
     AuthHook,
@@ -20,9 +20,11 @@ from agentrun_proto import (
     Event,
     Flow,
     Listener,
+    Progress,
     Provider,
     Resource,
     Response,
+    path_segment,
 )
 
 from ._logging import log_listener
@@ -32,13 +34,28 @@ from ._proxies import Proxies
 from ._request_credential import current as request_credential
 from ._routes import Route, Transport
 from ._sessions import LoopNetwork
+from ._sources import as_data, file_part
+from ._streams import AsyncStream, Run, RunAsync, Stream
 from ._tls import TLS
 
 Result = TypeVar("Result")
 Query = Mapping[str, Any] | None
 Fields = Mapping[str, str] | None
-Data = dict[str, Any] | list[Any] | str | bytes | None
+Data = dict[str, Any] | list[Any] | str | bytes | BinaryIO | Iterable[bytes] | AsyncIterable[bytes] | None
+"""JSON, text, bytes; or what is read while it is sent: an open binary file, an iterable of bytes."""
+Files = Mapping[str, Any]
+"""By field: a path; bytes, an open binary file or an iterable of bytes; or a tuple of the file name, one of
+these, and perhaps a content type. A list of them sends the field several times."""
 Path = str | os.PathLike[str]
+
+_COMPLETIONS = "openai/v1/chat/completions"  # of an agent runtime (SERVICE: runtimes)
+
+
+def _conversation(
+    messages: Sequence[Mapping[str, Any]], model: str | None, options: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    body = {**(options or {}), "messages": list(messages)}
+    return body if model is None else {**body, "model": model}
 
 
 class Operations:
@@ -76,7 +93,7 @@ class Operations:
     ) -> Operation[dict[str, Any]]:
         endpoint, listener = self._overlaid(config), self._listener()
         request = endpoint.request(
-            method, path, data=data, query=query, headers=headers, idempotent=idempotent
+            method, path, data=as_data(data), query=query, headers=headers, idempotent=idempotent
         )
         return lambda clock: endpoint.call(request, clock=clock, listener=listener)
 
@@ -92,7 +109,7 @@ class Operations:
     ) -> Operation[Response]:
         endpoint, listener = self._overlaid(config), self._listener()
         request = endpoint.request(
-            method, path, data=data, query=query, headers=headers, idempotent=idempotent
+            method, path, data=as_data(data), query=query, headers=headers, idempotent=idempotent
         )
         return lambda clock: endpoint.exchange(request, clock=clock, listener=listener)
 
@@ -106,6 +123,7 @@ class Operations:
         headers: Fields,
         config: Config | None,
         idempotent: bool,
+        progress: Progress | None,
     ) -> Operation[dict[str, Any]]:
         endpoint, listener = self._overlaid(config), self._listener()
         local = os.fspath(local_path)
@@ -119,21 +137,106 @@ class Operations:
             headers=headers,
             idempotent=idempotent,
             clock=clock,
+            progress=progress,
+            listener=listener,
+        )
+
+    def _form(
+        self,
+        path: str,
+        fields: Mapping[str, object] | None,
+        files: Files | None,
+        query: Query,
+        headers: Fields,
+        config: Config | None,
+        idempotent: bool,
+        expect_continue: bool,
+        progress: Progress | None,
+    ) -> Operation[dict[str, Any]]:
+        endpoint, listener = self._overlaid(config), self._listener()
+        parts = [
+            file_part(name, content)
+            for name, given in (files or {}).items()
+            for content in (cast("list[object]", given) if isinstance(given, list) else [given])
+        ]
+        return lambda clock: endpoint.form(
+            path,
+            parts,
+            fields=fields,
+            boundary=os.urandom(16).hex(),
+            query=query,
+            headers=headers,
+            idempotent=idempotent,
+            expect_continue=expect_continue,
+            clock=clock,
+            progress=progress,
             listener=listener,
         )
 
     def _download(
-        self, path: str, save_path: Path, query: Query, headers: Fields, config: Config | None
+        self,
+        path: str,
+        save_path: Path,
+        query: Query,
+        headers: Fields,
+        config: Config | None,
+        resume: bool,
+        sha256: str | None,
+        progress: Progress | None,
     ) -> Operation[dict[str, Any]]:
         endpoint, listener = self._overlaid(config), self._listener()
         local = os.fspath(save_path)
         request = endpoint.file_request(path, query=query, headers=headers)
 
         def save(clock: Clock) -> Flow[dict[str, Any]]:
-            size = yield from endpoint.download(request, local, clock=clock, listener=listener)
+            size = yield from endpoint.download(
+                request,
+                local,
+                clock=clock,
+                resume=resume,
+                sha256=sha256,
+                progress=progress,
+                listener=listener,
+            )
             return {"saved_path": local, "size": size}
 
         return save
+
+    def _stream(
+        self,
+        method: str,
+        path: str,
+        data: object,
+        query: Query,
+        headers: Fields,
+        config: Config | None,
+        idempotent: bool,
+    ) -> Operation[None]:
+        endpoint, listener = self._overlaid(config), self._listener()
+        request = endpoint.stream_request(
+            method, path, data=as_data(data), query=query, headers=headers, idempotent=idempotent
+        )
+        return lambda clock: endpoint.stream(request, clock=clock, listener=listener)
+
+    def _invocation(self, name: str, endpoint: str, config: Config | None) -> DataEndpoint:
+        namespace = f"agent-runtimes/{path_segment(name)}/endpoints/{path_segment(endpoint)}/invocations"
+        return self._overlaid(config).sibling(namespace)
+
+    def _invoke(
+        self, name: str, body: Mapping[str, Any], endpoint: str, config: Config | None
+    ) -> Operation[dict[str, Any]]:
+        found, listener = self._invocation(name, endpoint, config), self._listener()
+        request = found.request("POST", _COMPLETIONS, data={**body, "stream": False})
+        return lambda clock: found.call(request, clock=clock, listener=listener)
+
+    def _invoke_stream(
+        self, name: str, body: Mapping[str, Any], endpoint: str, config: Config | None
+    ) -> Operation[None]:
+        found, listener = self._invocation(name, endpoint, config), self._listener()
+        request = found.stream_request(
+            "POST", _COMPLETIONS, data={**body, "stream": True}, headers={"Accept": "text/event-stream"}
+        )
+        return lambda clock: found.stream(request, clock=clock, listener=listener)
 
 
 class SyncFace(Operations, ABC):
@@ -148,6 +251,74 @@ class SyncFace(Operations, ABC):
 
     @abstractmethod
     def _run(self, operation: Operation[Result]) -> Result: ...
+
+    @abstractmethod
+    def _begin(self, operation: Operation[None]) -> Run: ...
+
+    def stream(
+        self,
+        method: str,
+        path: str,
+        data: Data = None,
+        query: Query = None,
+        headers: Fields = None,
+        config: Config | None = None,
+        *,
+        idempotent: bool = False,
+    ) -> Stream:
+        """Sends a request whose answer is read while it arrives.
+
+        Returns:
+            A `Stream`, to be entered with ``with``: then it has the head, and gives bytes, lines, server-sent
+            events or JSON values. A silence longer than the timeout's `read` ends it.
+
+        Raises (where it is entered, and while it is read):
+            AgentRunClientError: as everywhere.
+        """
+        operation = self._stream(method, path, data, query, headers, config, idempotent)
+        return Stream(lambda: self._begin(operation))
+
+    def invoke(
+        self,
+        name: str,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        model: str | None = None,
+        endpoint: str = "Default",
+        options: Mapping[str, Any] | None = None,
+        config: Config | None = None,
+    ) -> dict[str, Any]:
+        """Asks an agent runtime, and returns its whole answer.
+
+        Args:
+            name: the runtime's.
+            messages: the conversation, as OpenAI's chat completions have it.
+            model: which of the runtime's models answers, where it has a choice.
+            endpoint: the runtime's endpoint.
+            options: further members of the request, such as ``temperature``.
+            config: as everywhere.
+
+        Returns:
+            A chat completion.
+
+        Source: ``agent-runtimes/{name}/endpoints/{endpoint}/invocations/openai/v1/chat/completions``.
+        """
+        body = _conversation(messages, model, options)
+        return self._run(self._invoke(name, body, endpoint, config))
+
+    def invoke_stream(
+        self,
+        name: str,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        model: str | None = None,
+        endpoint: str = "Default",
+        options: Mapping[str, Any] | None = None,
+        config: Config | None = None,
+    ) -> Stream:
+        """Asks an agent runtime, and returns its answer as a stream: `Stream.chat` gives its chunks."""
+        operation = self._invoke_stream(name, _conversation(messages, model, options), endpoint, config)
+        return Stream(lambda: self._begin(operation))
 
     def request(
         self,
@@ -223,6 +394,7 @@ class SyncFace(Operations, ABC):
         config: Config | None = None,
         *,
         idempotent: bool = False,
+        progress: Progress | None = None,
     ) -> dict[str, Any]:
         """POSTs a local file as the part ``file`` of a form, streamed; returns the JSON object of the answer.
 
@@ -231,14 +403,55 @@ class SyncFace(Operations, ABC):
             local_file_path: the file to send.
             target_file_path: where it is to be; sent as the field ``path``.
             form_data: further text fields.
+            progress: called with the bytes of the request that were sent, and their number.
 
         Raises:
             FileError: the file cannot be read; found out before a connection is opened.
         """
         return self._run(
             self._upload(
-                path, local_file_path, target_file_path, form_data, query, headers, config, idempotent
+                path,
+                local_file_path,
+                target_file_path,
+                form_data,
+                query,
+                headers,
+                config,
+                idempotent,
+                progress,
             )
+        )
+
+    def post_form(
+        self,
+        path: str,
+        fields: Mapping[str, object] | None = None,
+        files: Files | None = None,
+        query: Query = None,
+        headers: Fields = None,
+        config: Config | None = None,
+        *,
+        idempotent: bool = False,
+        expect_continue: bool = False,
+        progress: Progress | None = None,
+    ) -> dict[str, Any]:
+        """POSTs a form with any number of text fields and files; returns the JSON object of the answer.
+
+        Args:
+            path, query, headers, config: as everywhere.
+            fields: text fields; they come first.
+            files: by field: the path of a local file; bytes, an open binary file or an iterable of bytes; or
+                ``(filename, content)`` or ``(filename, content, content_type)``; or a list of these. The
+                content type follows from the file name where it is not given.
+            expect_continue: send the content once the service says that it wants it, or after a second.
+            progress: called with the bytes of the request that were sent, and their number or None.
+
+        Raises:
+            FileError: a file cannot be read; found out before a connection is opened.
+            TypeError: content of another kind.
+        """
+        return self._run(
+            self._form(path, fields, files, query, headers, config, idempotent, expect_continue, progress)
         )
 
     def get_file(
@@ -248,17 +461,31 @@ class SyncFace(Operations, ABC):
         query: Query = None,
         headers: Fields = None,
         config: Config | None = None,
+        *,
+        resume: bool = False,
+        sha256: str | None = None,
+        progress: Progress | None = None,
     ) -> dict[str, Any]:
         """GETs content and saves it at a local path, whole or not at all.
+
+        A connection that breaks on the way is made again, and the rest is asked for.
+
+        Args:
+            path, query, headers, config: as everywhere.
+            save_path: where to.
+            resume: when it fails all the same, keep what has arrived, beside the path, and go on from there
+                the next time.
+            sha256: what the content must have, in hexadecimal digits.
+            progress: called with the bytes that are there, and their number in the end or None.
 
         Returns:
             ``{"saved_path": ..., "size": ...}``: the path as given, and the number of bytes.
 
         Raises:
             FileError: it cannot be saved there; the old file, if any, is untouched.
-            DecodeError: the service answered with JSON, which is no file.
+            DecodeError: the service answered with JSON, which is no file; or a checksum is not right.
         """
-        return self._run(self._download(path, save_path, query, headers, config))
+        return self._run(self._download(path, save_path, query, headers, config, resume, sha256, progress))
 
     def get_video(
         self,
@@ -267,9 +494,13 @@ class SyncFace(Operations, ABC):
         query: Query = None,
         headers: Fields = None,
         config: Config | None = None,
+        *,
+        resume: bool = False,
+        sha256: str | None = None,
+        progress: Progress | None = None,
     ) -> dict[str, Any]:
         """GETs a recording (``.mkv``) and saves it; as `get_file`."""
-        return self._run(self._download(path, save_path, query, headers, config))
+        return self._run(self._download(path, save_path, query, headers, config, resume, sha256, progress))
 
 
 class AsyncFace(Operations, ABC):
@@ -277,6 +508,52 @@ class AsyncFace(Operations, ABC):
 
     @abstractmethod
     async def _run_async(self, operation: Operation[Result]) -> Result: ...
+
+    @abstractmethod
+    async def _begin_async(self, operation: Operation[None]) -> RunAsync: ...
+
+    def stream_async(
+        self,
+        method: str,
+        path: str,
+        data: Data = None,
+        query: Query = None,
+        headers: Fields = None,
+        config: Config | None = None,
+        *,
+        idempotent: bool = False,
+    ) -> AsyncStream:
+        """Asynchronous `SyncFace.stream`: to be entered with ``async with``."""
+        operation = self._stream(method, path, data, query, headers, config, idempotent)
+        return AsyncStream(lambda: self._begin_async(operation))
+
+    async def invoke_async(
+        self,
+        name: str,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        model: str | None = None,
+        endpoint: str = "Default",
+        options: Mapping[str, Any] | None = None,
+        config: Config | None = None,
+    ) -> dict[str, Any]:
+        """Asynchronous `SyncFace.invoke`."""
+        body = _conversation(messages, model, options)
+        return await self._run_async(self._invoke(name, body, endpoint, config))
+
+    def invoke_stream_async(
+        self,
+        name: str,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        model: str | None = None,
+        endpoint: str = "Default",
+        options: Mapping[str, Any] | None = None,
+        config: Config | None = None,
+    ) -> AsyncStream:
+        """Asynchronous `SyncFace.invoke_stream`."""
+        operation = self._invoke_stream(name, _conversation(messages, model, options), endpoint, config)
+        return AsyncStream(lambda: self._begin_async(operation))
 
     async def request_async(
         self,
@@ -352,12 +629,39 @@ class AsyncFace(Operations, ABC):
         config: Config | None = None,
         *,
         idempotent: bool = False,
+        progress: Progress | None = None,
     ) -> dict[str, Any]:
         """Asynchronous `SyncFace.post_file`."""
         return await self._run_async(
             self._upload(
-                path, local_file_path, target_file_path, form_data, query, headers, config, idempotent
+                path,
+                local_file_path,
+                target_file_path,
+                form_data,
+                query,
+                headers,
+                config,
+                idempotent,
+                progress,
             )
+        )
+
+    async def post_form_async(
+        self,
+        path: str,
+        fields: Mapping[str, object] | None = None,
+        files: Files | None = None,
+        query: Query = None,
+        headers: Fields = None,
+        config: Config | None = None,
+        *,
+        idempotent: bool = False,
+        expect_continue: bool = False,
+        progress: Progress | None = None,
+    ) -> dict[str, Any]:
+        """Asynchronous `SyncFace.post_form`."""
+        return await self._run_async(
+            self._form(path, fields, files, query, headers, config, idempotent, expect_continue, progress)
         )
 
     async def get_file_async(
@@ -367,9 +671,15 @@ class AsyncFace(Operations, ABC):
         query: Query = None,
         headers: Fields = None,
         config: Config | None = None,
+        *,
+        resume: bool = False,
+        sha256: str | None = None,
+        progress: Progress | None = None,
     ) -> dict[str, Any]:
         """Asynchronous `SyncFace.get_file`."""
-        return await self._run_async(self._download(path, save_path, query, headers, config))
+        return await self._run_async(
+            self._download(path, save_path, query, headers, config, resume, sha256, progress)
+        )
 
     async def get_video_async(
         self,
@@ -378,9 +688,15 @@ class AsyncFace(Operations, ABC):
         query: Query = None,
         headers: Fields = None,
         config: Config | None = None,
+        *,
+        resume: bool = False,
+        sha256: str | None = None,
+        progress: Progress | None = None,
     ) -> dict[str, Any]:
         """Asynchronous `SyncFace.get_video`."""
-        return await self._run_async(self._download(path, save_path, query, headers, config))
+        return await self._run_async(
+            self._download(path, save_path, query, headers, config, resume, sha256, progress)
+        )
 
 
 def _tell_both(first: Listener, second: Listener, event: Event) -> None:
@@ -465,6 +781,9 @@ class NativeFace(AsyncFace):
     async def _run_async(self, operation: Operation[Result]) -> Result:
         return await self._sessions.get(*self._loop()).run(operation)
 
+    async def _begin_async(self, operation: Operation[None]) -> RunAsync:
+        return await self._sessions.get(*self._loop()).begin(operation)
+
     request = AsyncFace.request_async
     get = AsyncFace.get_async
     delete = AsyncFace.delete_async
@@ -472,8 +791,12 @@ class NativeFace(AsyncFace):
     put = AsyncFace.put_async
     patch = AsyncFace.patch_async
     upload = post_file = AsyncFace.post_file_async
+    post_form = AsyncFace.post_form_async
     download = get_file = AsyncFace.get_file_async
     get_video = AsyncFace.get_video_async
+    stream = AsyncFace.stream_async
+    invoke = AsyncFace.invoke_async
+    invoke_stream = AsyncFace.invoke_stream_async
 
     async def aclose(self) -> None:
         """Closes the running loop's connections. Nothing needs it: they end with the loop."""

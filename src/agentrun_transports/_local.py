@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 from agentrun_proto import (
     AgentRunClientError,
     Body,
+    BodyError,
     Clock,
     Command,
     Commit,
@@ -24,11 +25,13 @@ from agentrun_proto import (
     Flow,
     OpenSink,
     OpenSource,
+    Prepare,
     Provide,
     RandomBytes,
     Refresh,
     Rewind,
     Sleep,
+    Source,
     TimeoutExceeded,
 )
 
@@ -38,6 +41,10 @@ from ._network import Await, Run, Spawn, Steps, Wait
 from ._tickets import Ticket
 
 Answer = TypeVar("Answer")
+
+_NOTHING_AWAITS = (
+    "a blocking call cannot await it: give a plain one, or call the method whose name ends in _async"
+)
 
 
 class Local:
@@ -70,6 +77,18 @@ class Local:
         except OSError as error:
             raise file_error(error) from error
 
+    def _read_source(self, source: Source, size: int) -> Steps[bytes]:
+        read: Callable[[int], Any] = source.read
+        try:
+            if inspect.iscoroutinefunction(read):
+                refusal = BodyError(f"the content comes from an async iterator; {_NOTHING_AWAITS}")
+                awaited: bytes = yield from Await(partial(read, size), refusal)
+                return awaited
+            piece: bytes = yield from Run(partial(read, size))
+            return piece
+        except OSError as error:
+            raise file_error(error) from error
+
     def _open(self, function: Callable[[], Answer], undo: Callable[[Answer], None]) -> Steps[Answer]:
         try:
             return (yield from Run(function, undo))
@@ -80,7 +99,11 @@ class Local:
         return self._open(partial(FileSource, command.path), FileSource.close)
 
     def _open_sink(self, command: OpenSink) -> Steps[FileSink]:
-        return self._open(partial(FileSink, command.path), FileSink.discard)
+        return self._open(partial(FileSink, command.path, command.source), FileSink.discard)
+
+    def _prepare(self, command: Prepare) -> Steps[None]:
+        sink = cast("FileSink", command.sink)
+        return self._file(partial(sink.prepare, command.size, command.validator, command.digests))
 
     def _commit(self, command: Commit) -> Steps[None]:
         return self._file(cast("FileSink", command.sink).commit)
@@ -106,7 +129,10 @@ class Local:
     def _provide(self, command: Provide) -> Steps[Credential | None]:
         provider: Callable[[], Any] = command.provider
         if _is_async(provider):
-            found: Any = yield from Await(partial(_attempt_async, provider))
+            found: Any = yield from Await(
+                partial(_attempt_async, provider),
+                CredentialError(f"the provider of credentials is asynchronous; {_NOTHING_AWAITS}"),
+            )
         else:
             found = yield from Run(partial(_attempt, provider))
         if isinstance(found, AgentRunClientError):
@@ -197,6 +223,7 @@ def file_error(error: OSError, *, may_be_processed: bool = True) -> FileError:
 _PERFORM: dict[type[Command[Any]], Callable[..., Steps[Any]]] = {
     OpenSource: Local._open_source,  # pyright: ignore[reportPrivateUsage] - the table of this class's own methods
     OpenSink: Local._open_sink,  # pyright: ignore[reportPrivateUsage]
+    Prepare: Local._prepare,  # pyright: ignore[reportPrivateUsage]
     Commit: Local._commit,  # pyright: ignore[reportPrivateUsage]
     Rewind: Local._rewind,  # pyright: ignore[reportPrivateUsage]
     Sleep: Local._sleep,  # pyright: ignore[reportPrivateUsage]

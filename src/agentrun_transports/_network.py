@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Generator
 from math import inf
 from typing import Any, Generic, Protocol, TypeVar
 
-from agentrun_proto import Clock, Command, Flow, Origin
+from agentrun_proto import AgentRunClientError, Clock, Command, Flow, Origin
 
 from ._pool import Pooled
 from ._tickets import Ticket
@@ -94,13 +94,14 @@ class Run(Command[Answer], Generic[Answer]):
 
 
 class Await(Command[Answer], Generic[Answer]):
-    """Await what this async function returns. A driver without a loop raises CredentialError."""
+    """Await what this async function returns. A driver that cannot await anything raises `otherwise`."""
 
-    __slots__ = ("function",)
+    __slots__ = ("function", "otherwise")
     deadline = inf
 
-    def __init__(self, function: Callable[[], Awaitable[Answer]]) -> None:
+    def __init__(self, function: Callable[[], Awaitable[Answer]], otherwise: AgentRunClientError) -> None:
         self.function = function
+        self.otherwise = otherwise
 
 
 class Spawn(Command[None]):

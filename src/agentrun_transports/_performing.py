@@ -5,6 +5,7 @@ Rules of this file: no network, no event loop, no decision about HTTP.
 
 from __future__ import annotations
 
+import inspect
 import os
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from agentrun_proto import (
     Flow,
     OpenSink,
     OpenSource,
+    Prepare,
     Provide,
     RandomBytes,
     Rewind,
@@ -31,7 +33,7 @@ from ._network import Steps
 Result = TypeVar("Result")
 
 
-LocalCommand = OpenSource | OpenSink | Commit | Rewind | Sleep | RandomBytes | Provide
+LocalCommand = OpenSource | OpenSink | Prepare | Commit | Rewind | Sleep | RandomBytes | Provide
 """The core's commands that are not about HTTP; `Refresh` apart, which performs a flow of them all."""
 
 
@@ -60,6 +62,9 @@ def local_steps(command: LocalCommand, clock: Clock) -> Steps[Any]:
     return _Local(clock, Flights(), os.urandom).perform(command)
 
 
+_NOT_BEGUN = -1
+
+
 class BodyReader:
     """The content of a request, piece by piece, for HTTP libraries that want to iterate over it.
 
@@ -73,7 +78,7 @@ class BodyReader:
     def __init__(self, body: Body) -> None:
         self._body = body
         self._segments = list(reversed(body.segments))
-        self._left = -1  # of the source that is being read; -1: it has not been begun
+        self._left: int | None = _NOT_BEGUN  # of the source that is being read; None: nobody knows
 
     def rewind(self) -> None:
         """Goes back to the start, for a further attempt. A blocking call where there is a file.
@@ -88,7 +93,7 @@ class BodyReader:
                 except OSError as error:
                     raise file_error(error) from error
         self._segments = list(reversed(self._body.segments))
-        self._left = -1
+        self._left = _NOT_BEGUN
 
     def read(self) -> bytes:
         """The next piece; ``b""`` at the end. A blocking call where there is a file.
@@ -107,16 +112,24 @@ class BodyReader:
         return b""
 
     def _read_source(self, source: Source) -> bytes:
-        if self._left < 0:
+        if self._left == _NOT_BEGUN:
             self._left = source.length
-        if not self._left:
-            self._left = -1
+        if self._left == 0:
+            self._left = _NOT_BEGUN
             return b""
         try:
-            piece = source.read(min(CHUNK, self._left))
+            piece = source.read(CHUNK if self._left is None else min(CHUNK, self._left))
         except OSError as error:
             raise file_error(error) from error
-        if not piece:
+        if not isinstance(piece, bytes):
+            if inspect.iscoroutine(piece):
+                piece.close()
+            raise BodyError("an async iterator is sent over the native transport alone")
+        if piece:
+            if self._left is not None:
+                self._left -= len(piece)
+        elif self._left is None:
+            self._left = _NOT_BEGUN
+        else:
             raise BodyError(f"the file ended {self._left} bytes before the length it had when opened")
-        self._left -= len(piece)
         return piece

@@ -16,6 +16,7 @@ from ._network import Operation
 from ._pool import Limits
 from ._proxies import Proxies
 from ._sessions import LoopNetwork, LoopSessions
+from ._streams import RunAsync
 from ._tls import TLS
 
 Result = TypeVar("Result")
@@ -32,6 +33,10 @@ class Session(Protocol):
 
     async def run(self, operation: Operation[Result]) -> Result:
         """Performs an operation's flow and returns its result."""
+        ...
+
+    async def begin(self, operation: Operation[None]) -> RunAsync:
+        """Begins a flow that is run from one delivery to the next."""
         ...
 
 

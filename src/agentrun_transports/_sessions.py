@@ -10,14 +10,15 @@ import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 from types import AsyncGeneratorType
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
-from agentrun_proto import Clock
+from agentrun_proto import Clock, Command
 
 from ._exchange import Exchange
 from ._flights import Flights
 from ._network import Link, Operation, Steps
 from ._pool import Limits, Pool
+from ._streams import LoopRun
 from ._tls import TLS
 
 Result = TypeVar("Result")
@@ -34,6 +35,10 @@ class LoopNetwork(Protocol):
     @property
     def ended(self) -> bool:
         """Whether the loop is over."""
+        ...
+
+    def perform(self, command: Command[Any]) -> Awaitable[Any]:
+        """Performs one network command."""
         ...
 
     async def drive(self, steps: Steps[Result]) -> Result:
@@ -67,11 +72,22 @@ class LoopSession:
         """Whether the loop is over."""
         return self._network.ended
 
-    async def run(self, operation: Operation[Result]) -> Result:
-        """Performs an operation's flow and returns its result."""
+    async def begin(self, operation: Operation[None]) -> LoopRun:
+        """Begins a flow that is run from one delivery to the next."""
+        await self._start_guard()
+        network = self._network
+        exchange = Exchange(self.pool, network.clock, self._flights)
+        return LoopRun(exchange.conduct(operation(network.clock)), network.perform)
+
+    async def _start_guard(self) -> None:
         if not self._guarded:
             self._guarded = True
             await self._guard.__anext__()  # runs to its yield without giving way
+
+    async def run(self, operation: Operation[Result]) -> Result:
+        """Performs an operation's flow and returns its result."""
+        if not self._guarded:
+            await self._start_guard()
         network = self._network
         exchange = Exchange(self.pool, network.clock, self._flights)
         return await network.drive(exchange.conduct(operation(network.clock)))

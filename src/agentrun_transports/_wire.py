@@ -56,6 +56,12 @@ def encode_head(request: Request) -> bytes:
     if request.declares_length:
         lines += f"Content-Length: {body.length}\r\n"
         expected += 1
+    elif body.length is None:
+        lines += "Transfer-Encoding: chunked\r\n"
+        expected += 1
+    if request.expect_continue:
+        lines += "Expect: 100-continue\r\n"
+        expected += 1
     for name, value in request.signature:
         lines += f"{name}: {value}\r\n"
         expected += 1
@@ -94,6 +100,7 @@ class Wire:
         "_direct",
         "_done",
         "_end",
+        "_failure",
         "_filled",
         "_framing",
         "_h11",
@@ -108,6 +115,7 @@ class Wire:
         "_taken",
         "_view",
         "_whole",
+        "continued",
         "started",
     )
 
@@ -135,9 +143,12 @@ class Wire:
         self._taken = 0
         self._pieces: list[bytes] = []
         self._rest = b""
+        self._failure: ProtocolError | None = None
         self._start = self._end = 0
         self.started = False
         """Whether a byte of the answer has arrived."""
+        self.continued = False
+        """Whether the peer has said that it wants the content (RFC 9110, 15.2.1)."""
 
     # What the network calls
 
@@ -259,6 +270,7 @@ class Wire:
                 raise ProtocolError(f"the answer is not well-formed: {error}") from error
             if isinstance(event, h11.InformationalResponse):
                 self._interim += 1
+                self.continued = self.continued or event.status_code == 100
                 if event.status_code == 101:
                     raise ProtocolError("the peer switched protocols, which it was not asked to")
                 if self._interim > MAX_INTERIM:
@@ -337,6 +349,10 @@ class Wire:
             return self._filled_up()
         return self._filled_up() if self._done else None
 
+    def salvage(self) -> int:
+        """After a failure: how many bytes of the body are in the room that `fill` was last given."""
+        return min(self._filled, self._left) if self._framing is _Framing.LENGTH else self._filled
+
     def _fill_counted(self, room: memoryview) -> int | None:
         # One byte more than is wanted is let in, so that what follows the body shows with its end, and not
         # as the beginning of the next answer.
@@ -386,6 +402,32 @@ class Wire:
             self._done = True
             self._take_back(parser)
         return b""
+
+    def read_some(self) -> bytes | None:
+        """What is there of the body: ``b""`` at its end, None while nothing is.
+
+        Raises:
+            ProtocolError: the chunks are malformed.
+        """
+        if self._framing is _Framing.LENGTH:
+            count = min(self._left, self._end - self._start)
+            piece = bytes(self._view[self._start : self._start + count])
+            self._skip(count)
+            self._left -= count
+            self._done = not self._left
+        else:
+            if self._failure is not None:
+                raise self._failure
+            pieces: list[bytes] = []
+            try:
+                while piece := self._next_piece():
+                    pieces.append(piece)
+            except ProtocolError as error:
+                if not pieces:
+                    raise
+                self._failure = error  # what came before it goes first
+            piece = b"".join(pieces)
+        return piece if piece or self._done else None
 
     def read_all(self, limit: int) -> bytes | None:
         """The whole body, or None while it is incomplete.

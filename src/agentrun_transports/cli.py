@@ -69,6 +69,7 @@ def _run(argv: Sequence[str] | None) -> int:
     except BrokenPipeError:
         raise
     except (AgentRunError, ValueError, TypeError, OSError) as error:
-        screen.failure(describe(error, args.command))
+        resumes = args.command == "download" and args.resume
+        screen.failure(describe(error, args.command, resumes=resumes))
         return exit_code(error)
     return code

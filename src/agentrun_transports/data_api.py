@@ -24,6 +24,7 @@ from ._pool import Limits
 from ._proxies import Proxies
 from ._routes import Route, Transport
 from ._sessions import LoopNetwork
+from ._streams import Run, RunAsync
 from ._tls import TLS
 
 Result = TypeVar("Result")
@@ -199,8 +200,14 @@ class DataAPI(SyncFace, AsyncFace):
     def _run(self, operation: Operation[Result]) -> Result:
         return self._session.run(operation)
 
+    def _begin(self, operation: Operation[None]) -> Run:
+        return self._session.begin(operation)
+
     async def _run_async(self, operation: Operation[Result]) -> Result:
         return await self._sessions.get(*_running_loop()).run(operation)
+
+    async def _begin_async(self, operation: Operation[None]) -> RunAsync:
+        return await self._sessions.get(*_running_loop()).begin(operation)
 
     def close(self) -> None:
         """Closes the connections of blocking calls. Nothing needs it: they end with the client."""

@@ -49,7 +49,7 @@ def test_the_whole_job(run, private_temporary_folder):
         "sha256 equal",
     ):
         assert shown in ran.out
-    assert ran.out.splitlines()[-1].startswith("All 9 steps are as they should be, over blocking, in ")
+    assert ran.out.splitlines()[-1].startswith("All 10 steps are as they should be, over blocking, in ")
     assert list(private_temporary_folder.iterdir()) == []
     assert set(threading.enumerate()) <= before
 
@@ -58,10 +58,11 @@ def test_the_whole_job(run, private_temporary_folder):
 def test_the_whole_job_on_a_loop(run, small, monkeypatch, driver):
     """Every call goes over that driver: none of them is a blocking one."""
     monkeypatch.setattr(DataAPI, "_run", None)
+    monkeypatch.setattr(DataAPI, "_begin", None)
     ran = run("demo", "--driver", driver)
     assert (ran.code, ran.err) == (0, "")
     assert lines(ran) == [("ok", name) for name in NAMES]
-    assert ran.out.splitlines()[-1].startswith(f"All 9 steps are as they should be, over {driver}, in ")
+    assert ran.out.splitlines()[-1].startswith(f"All 10 steps are as they should be, over {driver}, in ")
 
 
 def test_a_loop_that_is_not_installed(run, monkeypatch):
@@ -110,6 +111,15 @@ def spoil_file(answer):
         file.write(b"spoilt")
 
 
+def other_words(original, **changes):
+    """A patch of DataAPI: an agent is asked something else, or another way."""
+
+    def patched(self, name, messages, **options):
+        return original(self, name, [{**messages[0], **changes}], **options)
+
+    return "invoke_stream", patched
+
+
 WRONG = [
     ("create", changed("post", lambda answer: answer["data"].update(name="other"))),
     ("create", changed("post", dict.clear)),
@@ -125,6 +135,8 @@ WRONG = [
     ("upload", changed("post_file", lambda answer: answer["data"].update(sha256="0"))),
     ("download", changed("get_file", spoil_file)),
     ("download", changed("get_file", lambda answer: answer.update(size=1))),
+    ("chat", other_words(DataAPI.invoke_stream, content="other words")),
+    ("chat", other_words(DataAPI.invoke_stream, role="nobody")),
     ("delete", ("delete", lambda self, path: {})),
 ]
 GET = DataAPI.get
@@ -149,6 +161,7 @@ def test_a_step_that_is_not_as_it_should_be(run, small, private_temporary_folder
         ("patch", "PATCH"),
         ("upload", "POST /2025-09-10/agents/files"),
         ("download", "GET /2025-09-10/agents/files"),
+        ("chat", "POST /agent-runtimes"),
         ("delete", "DELETE"),
     ],
 )

@@ -15,7 +15,9 @@ EXAMPLES = [(command.name, line) for command in COMMANDS for line in command.exa
 
 
 def test_the_commands():
-    assert " ".join(NAMES) == "get post put patch delete upload download sign config emulator demo"
+    assert " ".join(NAMES) == (
+        "get post put patch delete upload download stream chat sign config emulator demo"
+    )
 
 
 def test_the_overview(run):

@@ -14,10 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentrun_proto import Config, DataEndpoint, FileError, OpenSource
-from agentrun_transports._cli.progress import WatchedClient, watched
 from agentrun_transports._cli.screen import Failure, Screen
 from agentrun_transports.cli import main
+from agentrun_transports.emulator import Fault
 
 MODULE = [sys.executable, "-m", "agentrun_transports"]
 
@@ -231,71 +230,53 @@ def test_nesting_that_cannot_be_written():
         value = value.pop()
 
 
-def test_transfers_are_counted(emulator, tmp_path):
-    seen = []
-    config = Config.from_env(emulator.environment)
+@pytest.fixture
+def counted(monkeypatch):
+    """What the bars were told: for each, its title and the pairs of done and total."""
+    bars = []
+
+    @contextlib.contextmanager
+    def transfer(self, title):
+        told = []
+        bars.append((title, told))
+        yield lambda done, total: told.append((done, total))
+
+    monkeypatch.setattr(Screen, "transfer", transfer)
+    return bars
+
+
+def test_transfers_are_counted(emulator, run, counted, tmp_path):
     (tmp_path / "a").write_bytes(b"x" * 600_000)
-    with WatchedClient(config, "agents", lambda done, total: seen.append((done, total))) as client:
-        client.post_file("files", tmp_path / "a", "a")
-        assert (seen[-1], sorted(seen)) == ((600_000, 600_000), seen)
-        seen.clear()
-        client.get_file("files", tmp_path / "b", {"path": "a"})
-        assert (seen[-1], sorted(seen)) == ((600_000, 600_000), seen)
-        assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
-        with pytest.raises(FileError):
-            client.post_file("files", tmp_path / "missing", "a")
+    assert run("upload", str(tmp_path / "a"), "files").code == 0
+    assert run("download", "files?path=a", str(tmp_path / "b")).code == 0
+    (sending, sent), (saving, saved) = counted
+    assert (sending, saving) == ("Sending a", "Saving b")
+    # What is sent is the form, with the file in it; what is saved is the file.
+    (request,) = [request for request in emulator.requests.last if request.method == "POST"]
+    assert sent == sorted(sent)
+    assert sent[-1] == (request.body_length, request.body_length)
+    assert request.body_length > 600_000
+    assert saved == sorted(saved)
+    assert saved[-1] == (600_000, 600_000)
+    assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
 
 
-class Stub:
-    length = 6
-
-    def __init__(self):
-        self.pieces = iter([b"abc", b"abc"])
-        self.done = []
-
-    def read(self, size):
-        return next(self.pieces)
-
-    def rewind(self):
-        self.done.append("rewind")
-
-    def close(self):
-        self.done.append("close")
+def test_an_upload_that_is_sent_again_counts_anew(emulator, run, counted, tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * 600_000)
+    emulator.service.faults.add(Fault(status=503), match="POST")
+    assert run("upload", str(tmp_path / "a"), "files").code == 0
+    ((_, sent),) = counted
+    assert [done for done, total in sent].count(sent[-1][0]) == 2
+    assert {total for _, total in sent} == {sent[-1][0]}
 
 
-class Still:
-    def now(self):
-        return 0.0
-
-    def monotonic(self):
-        return 0.0
-
-
-def test_a_source_that_is_rewound_counts_anew():
-    seen = []
-    flow = DataEndpoint(Config(account_id="1")).upload(
-        "files", "f", filename="f", boundary="b", clock=Still()
-    )
-    flow = watched(flow, lambda done, total: seen.append((done, total)))
-    assert isinstance(flow.send(None), OpenSource)
-    stub = Stub()
-    sent = flow.send(stub)
-    (source,) = (segment for segment in sent.request.body.segments if not isinstance(segment, bytes))
-    source.read(9)
-    source.rewind()
-    source.read(9)
-    flow.close()
-    assert (seen, stub.done) == ([(3, 6), (3, 6)], ["rewind", "close"])
-
-
-def test_a_failure_reaches_the_watched_flow():
-    flow = watched(
-        DataEndpoint(Config(account_id="1")).upload("files", "f", filename="f", boundary="b", clock=Still()),
-        lambda done, total: None,
-    )
-    flow.send(None)
-    with pytest.raises(FileError, match="gone"):
-        flow.throw(FileError("gone"))
+def test_a_transfer_that_fails_keeps_its_error(emulator, run, counted, tmp_path):
+    ran = run("upload", str(tmp_path / "missing"), "files")
+    assert (ran.code, ran.out, counted) == (2, "", [("Sending missing", [])])
+    assert "No such file or directory" in ran.err
+    ran = run("download", "files?path=missing", str(tmp_path / "b"))
+    assert (ran.code, ran.out, counted[1:]) == (1, "", [("Saving b", [])])
+    assert not (tmp_path / "b").exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")

@@ -392,6 +392,7 @@ def test_keyboard_interrupt_at_every_command_of_a_blocking_call(kind, emulator, 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_sockets_of_a_collected_client_are_closed_while_its_loop_goes_on(backend, emulator):
     async def main():
+        gc.collect()  # of what earlier tests have left
         before = sockets()
         client = native(backend)(emulator.config())
         await client.get("resources")
@@ -407,6 +408,7 @@ def test_sockets_of_a_collected_client_are_closed_while_its_loop_goes_on(backend
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_client_that_goes_away_amid_its_call_is_kept_until_then(backend, emulator):
     async def main():
+        gc.collect()  # of what earlier tests have left
         before = sockets()
         operation = native(backend)(emulator.config()).get("resources")
         gc.collect()

@@ -15,6 +15,8 @@ from agentrun_transports._network import Write
 from agentrun_transports._pool import PoolTicket as Ticket
 from drivers_support import BACKENDS, QuickServer, native, run, session_of
 
+pytestmark = pytest.mark.once
+
 
 async def all_of(backend, function, count):
     """Runs `count` of them at once, asked for in order; the results in that order."""

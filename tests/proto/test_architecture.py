@@ -31,7 +31,7 @@ TRANSPORTS = Path(agentrun_transports.__file__).parent
 CORE_RANKS: tuple[frozenset[str], ...] = (
     frozenset({"__init__"}),
     frozenset({"api"}),
-    frozenset({"tokens"}),
+    frozenset({"streams", "tokens", "transfers"}),
     frozenset({"flows"}),
     frozenset({"recovery"}),
     frozenset({"context"}),
@@ -93,12 +93,14 @@ _LEAVES = frozenset(
     {
         "_addresses",
         "_blocking_call",
+        "_crc64",
         "_drive",
-        "_files",
         "_logging",
+        "_progress",
         "_proxies",
         "_readiness",
         "_request_credential",
+        "_sources",
         "_tickets",
         "_tls",
         "_wire",
@@ -109,9 +111,11 @@ _BELOW_HTTPCORE = _LEAVES | {
     "_flights",
     "_local",
     "_network",
+    "_files",
     "_performing",
     "_pool",
     "_sessions",
+    "_streams",
 }
 _BELOW_DRIVERS = _BELOW_HTTPCORE | {"_asyncio_link", "_faces", "_httpcore", "_routes"}
 _DRIVERS = frozenset({"_blocking", "_asyncio", "_trio"})
@@ -119,12 +123,16 @@ _CLIENTS = _BELOW_DRIVERS | _DRIVERS | {"_blocking_client", "data_api", "embeddi
 TRANSPORT_ARROWS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(_LEAVES, frozenset()),
     "_asyncio_link": frozenset({"_readiness", "_tls", "_wire"}),
+    "_files": frozenset({"_crc64"}),
     "_pool": frozenset({"_tickets"}),
     "_flights": frozenset({"_tickets"}),
     "_network": frozenset({"_pool", "_tickets", "_wire"}),
     "_local": frozenset({"_files", "_flights", "_network", "_tickets"}),
-    "_exchange": frozenset({"_drive", "_files", "_flights", "_local", "_network", "_pool", "_wire"}),
-    "_sessions": frozenset({"_exchange", "_flights", "_network", "_pool", "_tls"}),
+    "_exchange": frozenset(
+        {"_drive", "_files", "_flights", "_local", "_network", "_pool", "_progress", "_wire"}
+    ),
+    "_streams": frozenset({"_drive", "_network"}),
+    "_sessions": frozenset({"_exchange", "_flights", "_network", "_pool", "_streams", "_tls"}),
     "_performing": frozenset({"_exchange", "_flights", "_local", "_network"}),
     "embedding": frozenset(
         {
@@ -147,7 +155,18 @@ TRANSPORT_ARROWS: Mapping[str, frozenset[str]] = {
     # Which of the two serves a client; httpcore is imported where it is chosen, and not before.
     "_routes": _BELOW_HTTPCORE | {"_httpcore"},
     "_faces": frozenset(
-        {"_logging", "_network", "_pool", "_proxies", "_request_credential", "_routes", "_sessions", "_tls"}
+        {
+            "_logging",
+            "_network",
+            "_pool",
+            "_proxies",
+            "_request_credential",
+            "_routes",
+            "_sessions",
+            "_sources",
+            "_streams",
+            "_tls",
+        }
     ),
     **dict.fromkeys(_DRIVERS, _BELOW_DRIVERS),
     "_blocking_client": _BELOW_DRIVERS | {"_blocking"},

@@ -145,5 +145,28 @@ def test_a_body_with_a_source_has_no_data_and_is_not_read():
     assert source.closed == 0
 
 
+@pytest.mark.parametrize("length", [None, 0, 9])
+def test_a_source_is_a_body_of_its_length(length):
+    source = FakeSource(length)
+    body = encode_body(source)
+    assert (body.segments, body.length, body.content_type) == ((source,), length, "application/octet-stream")
+    assert (body.data, body.sources, body.replayable) == (None, [source], source.replayable)
+
+
+def test_a_source_decides_whether_the_body_can_be_sent_again():
+    once, often = FakeSource(1, replayable=False), FakeSource(1)
+    assert Body(segments=(b"a", often, b"b")).replayable
+    assert not Body(segments=(b"a", often, once)).replayable
+    assert Body().replayable
+
+
+@pytest.mark.parametrize("missing", ["length", "read", "rewind", "close", "replayable"])
+def test_half_a_source_is_none(missing):
+    members = {"length": 1, "read": None, "rewind": None, "close": None, "replayable": True}
+    del members[missing]
+    with pytest.raises(TypeError, match="a body is"):
+        encode_body(type("Half", (), members)())
+
+
 def test_a_list_is_never_pythons_repr():
     assert encode_body([True, None]).data == b"[true,null]"

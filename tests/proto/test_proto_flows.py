@@ -42,7 +42,6 @@ from proto_strategies import ByHand, FakeClock, FakeSink, FakeSource
 
 OK = Head(status=200)
 NOT_FOUND = Head(status=404)
-FILE_HEAD = Head(status=200, headers=Headers({"Content-Type": "application/octet-stream"}))
 JSON_HEAD = Head(status=200, headers=Headers({"Content-Type": "application/json"}))
 # What a driver throws in, and what a cancellation or a bug of a driver would.
 FAILURES = [
@@ -76,11 +75,6 @@ def an_upload(clock: FakeClock | None = None, config: Config | None = None, **ch
     arguments = {"filename": "f", "boundary": "b", "fields": {"path": "/t"}, **changes}
     at = endpoint().overlaid(config)
     return ByHand(at.upload("files", "/local", clock=clock or FakeClock(), **arguments))
-
-
-def a_download(clock: FakeClock | None = None, config: Config | None = None) -> ByHand:
-    at = endpoint().overlaid(config)
-    return ByHand(at.download(at.file_request("files"), "/local", clock=clock or FakeClock()))
 
 
 # --- call and exchange
@@ -187,13 +181,11 @@ def test_the_deadline_of_a_call_is_exact_and_by_the_monotonic_clock(timeout, dea
         (Timeout(total=9), 1009.0, None),
     ],
 )
-def test_a_transfer_is_bounded_by_each_silence_and_by_a_total_only_where_one_is_set(timeout, deadline, read):
+def test_an_upload_is_bounded_by_each_silence_and_by_a_total_only_where_one_is_set(timeout, deadline, read):
     config = Config(timeout=timeout)
-    down = a_download(config=config).answer(FakeSink()).command
-    up = an_upload(config=config).answer(FakeSource()).command
-    for send in (down, up):
-        assert type(send) is Send
-        assert (send.deadline, send.timeout.read) == (deadline, read)
+    send = an_upload(config=config).answer(FakeSource()).command
+    assert type(send) is Send
+    assert (send.deadline, send.timeout.read) == (deadline, read)
 
 
 def test_a_request_is_signed_when_it_is_sent_not_when_it_is_made():
@@ -294,101 +286,7 @@ def test_a_file_that_cannot_be_opened_ends_an_upload_before_anything_is_sent():
     an_upload().close()
 
 
-# --- download
-
-
-def test_a_download_opens_sends_reads_commits():
-    sink = FakeSink()
-    step = a_download()
-    assert type(step.command) is OpenSink
-    assert step.command.path == "/local"
-    send = step.answer(sink).command
-    assert type(send) is Send
-    assert send.request.method == "GET"
-    assert send.request.headers["accept"] == "*/*"
-    assert send.request.headers["accept-encoding"] == "identity"
-    read = step.answer(FILE_HEAD).command
-    assert type(read) is ReadInto
-    assert read.sink is sink
-    commit = step.answer(123).command
-    assert type(commit) is Commit
-    assert commit.sink is sink
-    assert sink.discarded == 0
-    assert step.answer(None).result == 123
-
-
-STEPS_OF_A_DOWNLOAD = {
-    "send": [],
-    "read": [FILE_HEAD],
-    "commit": [FILE_HEAD, 5],
-    "refusal": [NOT_FOUND],
-    "json": [JSON_HEAD],
-}
-
-
-@pytest.mark.parametrize("failure", FAILURES, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("where", STEPS_OF_A_DOWNLOAD)
-def test_the_sink_is_discarded_after_a_failure_at_any_step(where, failure):
-    sink = FakeSink()
-    step = a_download().answer(sink)
-    for answer in STEPS_OF_A_DOWNLOAD[where]:
-        step.answer(answer)
-    with pytest.raises(type(failure)) as caught:
-        step.fail(failure)
-    assert caught.value is failure
-    assert sink.discarded == 1
-
-
-@pytest.mark.parametrize("where", STEPS_OF_A_DOWNLOAD)
-def test_the_sink_is_discarded_when_the_flow_is_given_up(where):
-    sink = FakeSink()
-    step = a_download().answer(sink)
-    for answer in STEPS_OF_A_DOWNLOAD[where]:
-        step.answer(answer)
-    step.close()
-    assert sink.discarded == 1
-
-
-@pytest.mark.parametrize(
-    ("head", "content", "error"),
-    [
-        (NOT_FOUND, b'{"code": "E"}', NotFoundError),
-        (Head(status=304), b"", AgentRunClientError),
-        (Head(status=502, headers=Headers({"Content-Type": "text/html"})), b"<html>", BadGatewayError),
-        (JSON_HEAD, b'{"code": "ERR_FORBIDDEN", "requestId": "r"}', DecodeError),
-        (
-            Head(status=200, headers=Headers({"Content-Type": "Application/JSON; charset=utf-8"})),
-            b"{}",
-            DecodeError,
-        ),
-        (Head(status=200, headers=Headers({"Content-Type": "application/json ;x"})), b"{}", DecodeError),
-    ],
-)
-def test_a_refused_download_commits_nothing(head, content, error):
-    sink = FakeSink()
-    step = a_download().answer(sink).answer(head)
-    assert type(step.command) is ReadAll
-    with pytest.raises(error) as caught:
-        step.answer(content)
-    assert sink.discarded == 1
-    assert caught.value.status_code == head.status
-    if head is JSON_HEAD:
-        assert (caught.value.error_code, caught.value.request_id) == ("ERR_FORBIDDEN", "r")
-
-
-@pytest.mark.parametrize(
-    "content_type",
-    ["application/jsonl", "application/json-seq", "application/json5", "text/plain", "video/x-matroska", ""],
-)
-def test_a_file_of_another_type_is_saved(content_type):
-    head = Head(status=200, headers=Headers({"Content-Type": content_type}))
-    assert type(a_download().answer(FakeSink()).answer(head).command) is ReadInto
-
-
-def test_a_sink_that_cannot_be_opened_ends_a_download_before_anything_is_sent():
-    with pytest.raises(FileError):
-        a_download().fail(FileError("a directory", may_be_processed=False))
-    a_download().close()
+# --- content of no use
 
 
 @pytest.mark.parametrize("status", [200, 404])
@@ -446,32 +344,6 @@ def test_a_source_is_closed_when_the_flow_is_given_up_between_two_attempts(at):
     assert source.closed == 1
 
 
-def test_a_download_that_broke_off_begins_with_a_file_of_its_own():
-    first, second = FakeSink(), FakeSink()
-    step = a_download(config=Config(retry=Retry())).answer(first).answer(FILE_HEAD)
-    step.fail(IncompleteError("x"))
-    assert first.discarded == 1, "before anything else is waited for"
-    step.answer(bytes(6)).answer(FILE_HEAD)
-    assert type(step.command) is OpenSink
-    read = step.answer(second).command
-    assert read.sink is second
-    assert step.answer(5).command.sink is second
-    assert step.answer(None).result == 5
-    assert first.discarded == 1
-
-
-def test_a_download_that_was_refused_keeps_its_untouched_file_for_the_next_attempt():
-    sink = FakeSink()
-    step = a_download(config=Config(retry=Retry())).answer(sink)
-    step.answer(Head(status=503)).answer(b"").answer(bytes(6))
-    read = step.answer(FILE_HEAD).command
-    assert type(read) is ReadInto
-    assert read.sink is sink
-    assert sink.discarded == 0
-    step.close()
-    assert sink.discarded == 1
-
-
 def test_a_call_that_succeeds_in_the_end_returns_the_last_answer_alone():
     step = a_call(retry=Retry(), timeout=30).answer(Head(status=503)).answer(b'{"old": 1}')
     step.answer(bytes(6)).answer(OK)
@@ -497,7 +369,6 @@ def test_flows_yield_nothing_but_commands():
     runs = [
         (a_call(), [OK, b"{}"]),
         (an_upload(), [FakeSource(), OK, b"{}"]),
-        (a_download(), [FakeSink(), FILE_HEAD, 1, None]),
     ]
     for step, answers in runs:
         for answer in answers:

@@ -203,6 +203,30 @@ def test_the_field_lines_of_a_request():
     ]
 
 
+def test_a_body_of_unknown_length_is_chunked_whatever_the_method():
+    body = Body(segments=(FakeSource(None),), length=None, content_type="a/b")
+    for method in ("POST", "PUT", "PATCH", "DELETE", "GET"):
+        assert lines_of(method=method, body=body, signature=(("s", "t"),)) == [
+            ("Host", "h:8443"),
+            ("Content-Type", "a/b"),
+            ("Transfer-Encoding", "chunked"),
+            ("s", "t"),
+        ]
+        request = Request(method=method, origin=ORIGIN, target="/", body=body)
+        assert not request.declares_length
+
+
+def test_the_wish_to_be_asked_is_a_field_of_its_own():
+    body = Body(segments=(b"a",), length=1)
+    assert lines_of(method="POST", body=body, expect_continue=True, signature=(("s", "t"),)) == [
+        ("Host", "h:8443"),
+        ("Content-Length", "1"),
+        ("Expect", "100-continue"),
+        ("s", "t"),
+    ]
+    assert Request(method="GET", origin=ORIGIN, target="/").expect_continue is False
+
+
 def test_a_requests_url_and_repr():
     request = Request(
         method="GET",
@@ -279,12 +303,6 @@ def test_the_callers_word_goes_into_the_request_and_nowhere_else():
     assert config_key.request("POST", "x").idempotent
 
 
-class _Source(FakeSource):
-    def __init__(self, replayable: bool) -> None:
-        super().__init__(1)
-        self.replayable = replayable
-
-
 @pytest.mark.parametrize(
     ("kinds", "replayable"),
     [
@@ -299,7 +317,7 @@ class _Source(FakeSource):
     ],
 )
 def test_a_body_is_replayable_where_all_of_it_is(kinds, replayable):
-    made = {"b": b"1", "r": _Source(True), "o": _Source(False)}
+    made = {"b": b"1", "r": FakeSource(1), "o": FakeSource(1, replayable=False)}
     body = Body(segments=tuple(made[kind] for kind in kinds), length=len(kinds))
     assert body.replayable is replayable
     assert body.sources == [made[kind] for kind in kinds if kind != "b"]

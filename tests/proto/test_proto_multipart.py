@@ -2,85 +2,26 @@
 
 from __future__ import annotations
 
-import email.parser
-import email.policy
 import enum
-import io
 from dataclasses import replace
 from typing import Any
 
-import multipart
 import pytest
-import werkzeug.formparser
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agentrun_proto import Body, Config, DataEndpoint, FilePart, encode_multipart
+from form_decoders import DECODERS, by_multipart, by_werkzeug, unescaped
 from proto_strategies import PROPERTY, FakeSource, any_text
 
 BOUNDARY = "----agentrun-0123456789abcdef"
 CONTENT = b"data\r\n\0\xff--" + BOUNDARY[:-1].encode() + b"\r\n"
-
-# (fields, files as (name, file name, content)), as a decoder read them.
-Read = tuple[list[tuple[str, str]], list[tuple[str, str, bytes]]]
 
 
 def with_content(body: Body, contents: list[bytes]) -> Body:
     """The body as it would be sent: each source's bytes in its place."""
     waiting = iter(contents)
     return replace(body, segments=tuple(s if isinstance(s, bytes) else next(waiting) for s in body.segments))
-
-
-def environ(body: Body) -> dict[str, Any]:
-    assert body.data is not None
-    assert body.content_type is not None
-    return {
-        "REQUEST_METHOD": "POST",
-        "CONTENT_TYPE": body.content_type,
-        "CONTENT_LENGTH": str(body.length),
-        "wsgi.input": io.BytesIO(body.data),
-    }
-
-
-def by_werkzeug(body: Body) -> Read:
-    _, form, files = werkzeug.formparser.parse_form_data(environ(body), silent=False)
-    read = [(name, file.filename or "", file.read()) for name, file in files.items(multi=True)]
-    for file in files.values():
-        file.close()
-    return list(form.items(multi=True)), read
-
-
-def by_multipart(body: Body) -> Read:
-    form, files = multipart.parse_form_data(environ(body), strict=True)
-    return list(form.iterallitems()), [(name, file.filename, file.raw) for name, file in files.iterallitems()]
-
-
-def by_email(body: Body) -> Read:
-    head = f"Content-Type: {body.content_type}\r\n\r\n".encode()
-    message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + (body.data or b""))
-    fields, files = [], []
-    for part in message.iter_parts():
-        name = part.get_param("name", header="content-disposition")
-        content = part.get_payload(decode=True)
-        filename = part.get_filename()
-        if filename is None:
-            fields.append((name, content.decode()))
-        else:
-            files.append((name, filename, content))
-    return fields, files
-
-
-DECODERS = [by_werkzeug, by_multipart, by_email]
-
-
-def unescaped(text: str) -> str:
-    """What the percent escapes of the WHATWG standard (and ours of a backslash) stand for.
-
-    Decoders differ in which of them they undo, and a literal ``%22`` is the same as an escaped quote there.
-    """
-    for escape, character in (("%0D", "\r"), ("%0A", "\n"), ("%22", '"'), ("%5C", "\\")):
-        text = text.replace(escape, character)
-    return text
 
 
 def form(name: str, filename: str, value: str = "v", content: bytes = CONTENT) -> Body:
@@ -214,6 +155,17 @@ class Level(enum.IntEnum):
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_field_values(decoder, value, text):
     assert decoder(encode_multipart({"a": value}, [], boundary=BOUNDARY)) == ([("a", text)], [])
+
+
+def test_a_part_of_unknown_length_makes_the_whole_of_unknown_length():
+    parts = [FilePart(name="f", filename="f", source=FakeSource(length)) for length in (1, None)]
+    assert encode_multipart({"a": 1}, parts, boundary="b").length is None
+    assert encode_multipart({"a": 1}, parts[:1], boundary="b").length is not None
+
+
+def test_a_path_has_to_be_opened_first():
+    with pytest.raises(TypeError, match="'/etc/x' has to be opened first"):
+        encode_multipart({}, [FilePart(name="f", filename="f", source="/etc/x")], boundary="b")
 
 
 def test_none_is_left_out_and_order_is_kept():

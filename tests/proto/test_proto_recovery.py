@@ -36,6 +36,7 @@ from agentrun_proto import (
     OpenSource,
     Origin,
     PermissionDeniedError,
+    Prepare,
     Provide,
     RandomBytes,
     ReadAll,
@@ -54,6 +55,8 @@ from agentrun_proto import (
 from agentrun_proto.context import Standing
 from agentrun_proto.credential_cache import CredentialCache
 from proto_strategies import NOON, ByHand, FakeClock, FakeSink, FakeSource, received_signature
+
+pytestmark = pytest.mark.once
 
 SKEW = 7200
 CHANCE = 0.5
@@ -239,7 +242,10 @@ class World:
     def read(self, command: Any) -> Any:
         if self.now.in_body and self.now.error is not None:
             raise self.now.error(self.now.name)
-        return self.now.content if type(command) is ReadAll else 5
+        if type(command) is ReadAll:
+            return self.now.content
+        self.sinks[-1].size = 5
+        return 5
 
     def sleep(self, command: Sleep) -> None:
         self.sleeps.append(command.seconds)
@@ -263,6 +269,10 @@ class World:
     def open_sink(self, command: OpenSink) -> FakeSink:
         self.sinks.append(FakeSink())
         return self.sinks[-1]
+
+    def prepare(self, command: Prepare) -> None:
+        assert command.sink is self.sinks[-1]
+        assert (command.size, command.digests) == (0, ())
 
     def commit(self, command: Commit) -> None:
         assert command.sink is self.sinks[-1]
@@ -294,6 +304,7 @@ ANSWERS: dict[type, Any] = {
     Refresh: World.refresh,
     OpenSource: World.open_source,
     OpenSink: World.open_sink,
+    Prepare: World.prepare,
     Commit: World.commit,
     RandomBytes: lambda world, command: b"\x80" + bytes(command.size - 1),
     Provide: lambda world, command: command.provider(),

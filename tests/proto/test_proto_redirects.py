@@ -31,7 +31,7 @@ from agentrun_proto import (
     Secret,
     Send,
 )
-from proto_strategies import ByHand, FakeClock, FakeSource, received_signature
+from proto_strategies import ByHand, FakeClock, FakeSink, FakeSource, received_signature
 
 MARK = "hunter2"
 MARKED = {"x-mine": f"{MARK}-config", "Cookie": f"session={MARK}"}
@@ -43,7 +43,8 @@ class ReadAgain(FakeSource):
 
 
 class ReadOnce(FakeSource):
-    replayable = False
+    def __init__(self) -> None:
+        super().__init__(replayable=False)
 
 
 def endpoint(base: str = "https://h", *, key: bool = True, **config: Any) -> DataEndpoint:
@@ -396,19 +397,11 @@ def test_another_origins_refusals_cost_no_credential_and_set_no_clock():
 
 def test_a_download_from_elsewhere_is_bare_too():
     at = endpoint()
-    step = ByHand(at.download(at.file_request("f"), "/local", clock=FakeClock())).answer(object_sink())
+    step = ByHand(at.download(at.file_request("f"), "/local", clock=FakeClock())).answer(FakeSink())
     follow(step, "https://files.example/x")
     assert is_bare(step)
     assert step.command.request.headers["accept-encoding"] == "identity"
     step.close()
-
-
-def object_sink() -> Any:
-    class Sink:
-        def discard(self) -> None:
-            pass
-
-    return Sink()
 
 
 # --- those whom the caller trusts

@@ -337,7 +337,10 @@ def test_transfers_and_exchanges_are_told_alike():
     up = at.upload("x", "/l", filename="f", boundary="b", clock=FakeClock(), listener=told)
     answered(ByHand(up).answer(FakeSource()))
     down = ByHand(at.download(at.file_request("x"), "/l", clock=FakeClock(), listener=told))
-    down.answer(FakeSink()).answer(Head(status=200)).answer(5).answer(None)
+    sink = FakeSink()
+    down.answer(sink).answer(Head(status=200)).answer(None)  # opened, sent, prepared
+    sink.size = 5
+    down.answer(5).answer(None)
     assert down.result == 5
     answered(ByHand(at.exchange(at.request("GET", "x"), clock=FakeClock(), listener=told)), 404)
     assert told == [

@@ -115,8 +115,8 @@ def opened(monkeypatch):
     for kind in (_files.FileSource, _files.FileSink):
         make = kind.__init__
 
-        def remember(self, path, make=make):
-            make(self, path)
+        def remember(self, *args, make=make):
+            make(self, *args)
             found.append(self)
 
         monkeypatch.setattr(kind, "__init__", remember)

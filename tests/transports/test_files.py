@@ -172,7 +172,8 @@ def test_a_content_type_of_the_callers_does_not_lose_the_boundary(driver, tmp_pa
 @pytest.mark.parametrize(
     "name", ["folder", "missing_folder", "under_a_file", "nul", "too_long", "empty", "slash"]
 )
-def test_a_target_that_cannot_be_one(driver, tmp_path, name):
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_target_that_cannot_be_one(driver, tmp_path, name, resume):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("x")
     path = {
@@ -186,7 +187,7 @@ def test_a_target_that_cannot_be_one(driver, tmp_path, name):
     }[name]
     with RawServer() as server, driver.client(server.config()) as client:
         with pytest.raises(FileError) as caught:
-            client.download("f", path)
+            client.download("f", path, resume=resume)
         if name != "too_long":  # found out when it is renamed
             assert not caught.value.may_be_processed
             assert server.connections == 0
@@ -194,10 +195,11 @@ def test_a_target_that_cannot_be_one(driver, tmp_path, name):
         assert_next_call_is_right(client)
 
 
-def test_a_target_in_a_folder_that_is_not_writable(driver, open_folder):
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_target_in_a_folder_that_is_not_writable(driver, open_folder, resume):
     with RawServer() as server, driver.client(server.config()) as client:
         with unprivileged(), pytest.raises(FileError):
-            client.download("f", open_folder / "f")
+            client.download("f", open_folder / "f", resume=resume)
         assert server.connections == 0
         assert list(open_folder.iterdir()) == []
 
@@ -260,13 +262,14 @@ def test_files_of_all_sizes(driver, tmp_path, size, framing):
         assert server.connections == (2 if framing == "until_close" else 1)
 
 
-def test_a_symbolic_link_stays_and_its_target_is_replaced(driver, tmp_path):
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_symbolic_link_stays_and_its_target_is_replaced(driver, tmp_path, resume):
     (tmp_path / "a").mkdir()
     target, link = tmp_path / "a" / "target", tmp_path / "link"
     target.write_bytes(b"old")
     link.symlink_to(Path("a") / "target")
     with RawServer(CONTENT) as server, driver.client(server.config()) as client:
-        assert client.download("f", link)["saved_path"] == str(link)
+        assert client.download("f", link, resume=resume)["saved_path"] == str(link)
     assert link.is_symlink()
     assert target.read_bytes() == b"new"
     assert_no_part(tmp_path)
@@ -281,11 +284,12 @@ def test_a_link_to_what_is_not_there_yet(driver, tmp_path):
     assert target.read_bytes() == b"new"
 
 
-def test_the_mode_is_that_of_a_new_file(driver, tmp_path):
+@pytest.mark.parametrize("resume", [False, True])
+def test_the_mode_is_that_of_a_new_file(driver, tmp_path, resume):
     mask = os.umask(0o027)
     try:
         with RawServer(CONTENT) as server, driver.client(server.config()) as client:
-            client.download("f", tmp_path / "f")
+            client.download("f", tmp_path / "f", resume=resume)
     finally:
         os.umask(mask)
     assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o640
@@ -433,8 +437,9 @@ def test_two_sinks_for_one_target_do_not_mix(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["f"]
 
 
-def test_an_error_names_the_path_that_the_caller_gave(tmp_path):
+@pytest.mark.parametrize("source", [None, "source"])
+def test_an_error_names_the_path_that_the_caller_gave(tmp_path, source):
     target = tmp_path / "missing" / "file"
     with pytest.raises(OSError, match="No such file") as raised:
-        FileSink(str(target))
+        FileSink(str(target), source)
     assert raised.value.filename == str(target)

@@ -62,6 +62,8 @@ from agentrun_transports.testing import ScriptedServer
 from agentrun_transports.testing.scripted import Step, Tell, answer
 from proxy_servers import HTTPProxyServer
 
+pytestmark = pytest.mark.once
+
 OURS = tuple(str(Path(package.__file__).parent) for package in (agentrun_proto, agentrun_transports))
 AT_ONCE = Retry(attempts=2, backoff=0.0)
 OK = answer({"ok": True})

@@ -22,6 +22,8 @@ from agentrun_proto import AgentRunClientError
 from agentrun_transports._wire import BUFFER_SIZE, MAX_INTERIM, Wire
 from transports_support import Reading, read_wire
 
+pytestmark = pytest.mark.once
+
 PROPERTY = settings(deadline=None, max_examples=600, database=None, suppress_health_check=list(HealthCheck))
 
 # --- the grammar

@@ -5,13 +5,25 @@ The same bytes must give the same outcome however they are cut; and it must be o
 
 from __future__ import annotations
 
+import h11
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentrun_proto import AgentRunClientError, IncompleteError, decode
+from agentrun_proto import (
+    AgentRunClientError,
+    Body,
+    Headers,
+    IncompleteError,
+    Origin,
+    ProtocolError,
+    Request,
+    decode,
+)
 from agentrun_proto.decoding import take_off_coding
 from agentrun_proto.errors import error_class
+from agentrun_transports._exchange import LAST_CHUNK, chunk
+from agentrun_transports._wire import MAX_INTERIM, Wire, encode_head
 from hostile import ROWS, Row
 from transports_support import Reading, read_wire
 
@@ -98,3 +110,86 @@ def test_rows_have_the_families_they_should():
     assert len({row.quote for row in ROWS}) >= 20
     assert error_class(404).__name__ == "NotFoundError"
     assert isinstance(read_wire(iter([b"HTTP/1.1 204 No\r\n\r\n"])), Reading)
+
+
+# --- what has no length, and what waits for consent: what we say, as h11 hears it
+
+
+def posted(length, **more):
+    return Request(
+        method="POST", origin=Origin("http", "h", 80), target="/a", body=Body(length=length), **more
+    )
+
+
+@pytest.mark.parametrize("length", [None, 0, 5])
+@pytest.mark.parametrize("expect", [True, False])
+def test_a_head_says_how_its_body_ends_in_one_way(length, expect):
+    peer = h11.Connection(h11.SERVER)
+    request = posted(length, expect_continue=expect)
+    peer.receive_data(encode_head(request))
+    fields = dict(peer.next_event().headers)
+    assert fields.get(b"content-length") == (None if length is None else b"%d" % length)
+    assert fields.get(b"transfer-encoding") == (b"chunked" if length is None else None)
+    assert fields.get(b"expect") == (b"100-continue" if expect else None)
+    assert peer.they_are_waiting_for_100_continue is expect
+    named = [(name.lower().encode(), value.encode()) for name, value in request.fields()]
+    assert sorted(named) == sorted(fields.items())
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), max_size=8))
+@settings(deadline=None, max_examples=100, database=None)
+def test_chunks_are_what_h11_reads(pieces):
+    peer = h11.Connection(h11.SERVER)
+    peer.receive_data(encode_head(posted(None)))
+    peer.next_event()
+    peer.receive_data(b"".join(map(chunk, pieces)) + LAST_CHUNK)
+    heard = b""
+    while isinstance(event := peer.next_event(), h11.Data):
+        heard += bytes(event.data)
+    assert (heard, type(event), peer.trailing_data) == (b"".join(pieces), h11.EndOfMessage, (b"", False))
+
+
+@pytest.mark.parametrize("name", ["Transfer-Encoding", "Content-Length", "Expect"])
+@pytest.mark.parametrize("value", ["1\r\nEvil: 1", "a\n"])
+def test_a_callers_framing_cannot_bring_a_line(name, value):
+    with pytest.raises(ValueError, match="control character"):
+        encode_head(posted(None, headers=Headers({name: value})))
+
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "continued", "status"),
+    [
+        (b"", False, None),
+        (CONTINUE, True, None),
+        (HINTS, False, None),
+        (HINTS + CONTINUE, True, None),
+        (CONTINUE + HINTS + CONTINUE, True, None),
+        (CONTINUE[:-2], False, None),
+        (b"HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n", False, 417),
+        (CONTINUE + b"HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n", True, 413),
+        (b"HTTP/1.1 102 Processing\r\n\r\n" + b"HTTP/1.1 200 OK\r\n\r\n", False, 200),
+    ],
+)
+@pytest.mark.parametrize("whole", [True, False])
+def test_consent_is_a_100_and_nothing_else(raw, continued, status, whole):
+    wire = Wire()
+    wire.begin("POST")
+    head = None
+    for piece in [raw] if whole else [raw[at : at + 1] for at in range(len(raw))]:
+        wire.feed(piece)
+        head = wire.read_head()
+    assert (wire.continued, None if head is None else head.status) == (continued, status)
+    wire.begin("POST")
+    assert wire.continued is False  # each request asks anew
+
+
+def test_consent_without_end_is_nonsense():
+    wire = Wire()
+    wire.begin("POST")
+    wire.feed(CONTINUE * (MAX_INTERIM + 1))
+    with pytest.raises(ProtocolError, match="interim"):
+        wire.read_head()

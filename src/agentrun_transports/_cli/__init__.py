@@ -5,7 +5,7 @@
     arguments.py   what may be written: the commands, their flags, their help
     settings.py    flags and environment -> Config, and the command `config`
     requests.py    get, post, put, patch, delete, upload, download
-    progress.py    what passes through a transfer, counted
+    live.py        stream, chat
     signed.py      sign
     emulate.py     emulator
     demo.py        demo: the whole job, as a table of steps

@@ -9,12 +9,14 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from textwrap import indent
+from typing import Any
 
 from agentrun_proto import __version__
 
 from .demo import demo
 from .emulate import emulate
-from .requests import download, header_field, query_pair, send, upload
+from .live import chat, stream
+from .requests import download, header_field, query_pair, send, sha256_digits, upload
 from .screen import Screen
 from .settings import add_flags, show_config
 from .signed import sign
@@ -123,8 +125,52 @@ def _upload(parser: argparse.ArgumentParser) -> None:
 def _download(parser: argparse.ArgumentParser) -> None:
     _path(parser)
     parser.add_argument("save_as", metavar="FILE", help="where to save it, whole or not at all")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep what has arrived beside FILE if it breaks off, and go on from there when it is run again",
+    )
+    parser.add_argument(
+        "--sha256", metavar="HEX", type=sha256_digits, help="the checksum that the content must have"
+    )
     _fields(parser)
     add_flags(parser)
+
+
+def _stream(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("method", metavar="METHOD", nargs="?", default="GET", help="default: GET")
+    _path(parser)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--events",
+        action="store_true",
+        help="show server-sent events, each as JSON on a line: its type, id and data",
+    )
+    how.add_argument("--lines", action="store_true", help="show text, whole lines at a time")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="with --events: when the stream ends, take it up again after the last event, until the service "
+        "says that there are no more",
+    )
+    _data(parser)
+    _fields(parser)
+    add_flags(parser)
+
+
+def _chat(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runtime", metavar="RUNTIME", help="the agent runtime's name")
+    parser.add_argument(
+        "message", metavar="MESSAGE", nargs="?", help="what to say; without it, stdin, or a conversation"
+    )
+    parser.add_argument("--model", metavar="NAME", help="which model answers; a runtime may insist on it")
+    parser.add_argument(
+        "--endpoint-name",
+        metavar="NAME",
+        default="Default",
+        help="the runtime's endpoint (default: Default)",
+    )
+    add_flags(parser, namespace=False)
 
 
 def _sign(parser: argparse.ArgumentParser) -> None:
@@ -230,15 +276,47 @@ agentrun-data upload main.py filesystem/upload --target /tmp/main.py --namespace
     ),
     Command(
         name="download",
-        usage="PATH FILE [--query NAME=VALUE] [...]",
+        usage="PATH FILE [--resume] [--sha256 HEX] [...]",
         summary="save something as a local file",
-        description="Saves what is at PATH as FILE, with a progress bar on a terminal. "
-        "Until it has arrived whole, a FILE that is there already stays as it is.",
+        description="Saves what is at PATH as FILE, with a progress bar on a terminal. A connection that "
+        "breaks is made again, and the rest asked for. Until it has arrived whole, a FILE that is there "
+        "already stays as it is.",
         examples="""\
 agentrun-data download files report.csv --query path=/data/report.csv
+agentrun-data download 'files?path=/data/report.csv' report.csv --resume
 agentrun-data download recordings/demo.mkv demo.mkv --namespace sandboxes/sb-1""",
         takes=_download,
         run=download,
+    ),
+    Command(
+        name="stream",
+        usage="[METHOD] PATH [--events [--resume] | --lines] [...]",
+        summary="show an answer while it arrives",
+        description="Sends a request, and shows what comes as soon as it is there, byte for byte unless "
+        "--events or --lines is given; on a terminal, as text that cannot command it. --timeout bounds each "
+        "silence, not the whole. The emulator has `events` and `lines` to try it with.",
+        examples="""\
+agentrun-data stream files --query path=/data/report.csv | head -n 1
+agentrun-data stream 'lines?count=3' --lines
+agentrun-data stream 'events?count=3' --events --resume
+agentrun-data stream GET events --events | jq -r .data
+agentrun-data stream POST contexts/execute --data '{"code": "1 + 1"}' --namespace sandboxes/sb-1""",
+        takes=_stream,
+        run=stream,
+    ),
+    Command(
+        name="chat",
+        usage="RUNTIME [MESSAGE] [--model NAME] [...]",
+        summary="talk to an agent runtime",
+        description="Says MESSAGE, or what stdin holds, to an agent runtime that speaks OpenAI's protocol, "
+        "and types its answer as it comes. On a terminal and without MESSAGE, it is a conversation: a line "
+        "is a message, Ctrl-D ends it.",
+        examples="""\
+agentrun-data chat my-agent 'Why is the sky blue?' --model qwen-max
+agentrun-data chat my-agent --model qwen-max --endpoint-name Default 'Why is the sky blue?'
+echo 'Why is the sky blue?' | agentrun-data chat my-agent --model qwen-max""",
+        takes=_chat,
+        run=chat,
     ),
     Command(
         name="sign",
@@ -283,10 +361,10 @@ agentrun-data emulator --port 8077 --folder ./agentrun-data""",
         usage="[--faults] [--driver asyncio|blocking|trio]",
         summary="see the whole job done and checked, without an account",
         description="Starts an emulator on a free port and walks through the job with signed requests: "
-        "create, list, patch, read, two that are refused, 20 MB up and down, delete. With --faults, things "
-        "go wrong on demand: a clock is off, a token expires, the service is busy, connections break, a "
-        "redirect leads elsewhere. Each step checks what it gets. Leaves nothing behind; ends with 1 if "
-        "anything is not as it should be.",
+        "create, list, patch, read, two that are refused, 20 MB up and down, a chat, delete. "
+        "With --faults, things go wrong on demand: a clock is off, a token expires, the service is busy, "
+        "connections break, a redirect leads elsewhere. Each step checks what it gets. Leaves nothing "
+        "behind; ends with 1 if anything is not as it should be.",
         examples="""\
 agentrun-data demo
 agentrun-data demo --faults
@@ -308,7 +386,9 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    commands = parser.add_subparsers(title="commands", prog=PROGRAM, metavar="COMMAND", dest="command")
+    commands = parser.add_subparsers(
+        title="commands", prog=PROGRAM, metavar="COMMAND", dest="command", parser_class=_Parser
+    )
     for command in COMMANDS:
         own = commands.add_parser(
             command.name,
@@ -322,6 +402,24 @@ def build_parser() -> argparse.ArgumentParser:
         command.takes(own)
         own.set_defaults(run=command.run)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Takes flags before, after and between positional arguments, those that may be left out too."""
+
+    _inner = False
+
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]  # it takes what all overloads do
+        self, args: Any = None, namespace: Any = None
+    ) -> Any:
+        # Left to itself, argparse takes an optional one for missing where a flag stands before it.
+        if self._inner:
+            return super().parse_known_args(args, namespace)
+        self._inner = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._inner = False
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

@@ -31,6 +31,7 @@ _CHUNK = 1 << 20
 _NAME = "first"
 _PATCH = {"description": "changed by the demo", "labels": {"step": "patch"}}
 _REMOTE = "demo/20MB.bin"
+_QUESTION = "Say this again, word by word"  # an emulated agent does
 _MISSING = "resources/missing"
 _TIMEOUT = 60.0  # seconds; far above what a step takes, so that a demo always ends
 
@@ -53,6 +54,7 @@ class Scene:
         )
         # Native: no proxy of the caller's leads to an emulator on this machine.
         self.client = DataAPI("demo", ResourceType.Runtime, self.config, transport="native")
+        self.carrier = carrier
         self.api = carrier.api(self.client)
         self.resource = ""
         self.digest = ""
@@ -152,6 +154,16 @@ def _speed(seconds: float) -> str:
     return f"{_SIZE / 1e6 / seconds:.0f} MB/s"
 
 
+def _chat(scene: Scene) -> str:
+    messages = [{"role": "user", "content": _QUESTION}]
+    chunks = scene.carrier.chat(scene.client, "demo-agent", messages, "demo-model")
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    tokens = [delta["content"] for delta in deltas if delta.get("content")]
+    expect("the answer", "".join(tokens), _QUESTION)
+    expect("the number of tokens", len(tokens), len(_QUESTION.split()))
+    return f"POST chat/completions of an agent\n-> {len(tokens)} tokens, one by one: {'|'.join(tokens)}"
+
+
 def _delete(scene: Scene) -> str:
     scene.api.delete(scene.path)
     expect("what is left", scene.api.get("resources")["data"]["items"], [])
@@ -167,6 +179,7 @@ STEPS: tuple[Step[Scene], ...] = (
     Step(name="forged", run=_forged),
     Step(name="upload", run=_upload),
     Step(name="download", run=_download),
+    Step(name="chat", run=_chat),
     Step(name="delete", run=_delete),
 )
 

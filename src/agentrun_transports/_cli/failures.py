@@ -50,6 +50,7 @@ EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (Exception, MISUSE),
 )
 
+_AGAIN = "Try again."
 _LATER = "Try again later, or let it be tried more often: --attempts N."
 HINTS: tuple[tuple[type[AgentRunClientError], str], ...] = (
     (
@@ -95,11 +96,33 @@ HINTS: tuple[tuple[type[AgentRunClientError], str], ...] = (
         "Is this an AgentRun endpoint, and http or https right? `agentrun-data config` shows it.",
     ),
     (BodyError, "The file changed while it was sent: try again when it is at rest."),
-    (TransportError, "Try again."),
+    (TransportError, _AGAIN),
 )
 
+HINTS_OF: tuple[tuple[str, type[AgentRunClientError], str], ...] = (
+    ("chat", NotFoundError, "Check the runtime's name and --endpoint-name."),
+    (
+        "chat",
+        DecodeError,
+        "Does this runtime speak OpenAI's protocol? `agentrun-data stream` shows any answer.",
+    ),
+    (
+        "download",
+        DecodeError,
+        "JSON is read with `agentrun-data get`; what is damaged may be whole when it is saved again.",
+    ),
+    ("stream", DecodeError, "Without --events and --lines, content is shown as it comes."),
+)
+"""What fits one command better; it comes before `HINTS`."""
+
+GO_ON = "Run it again to go on from what has arrived."
+"""Comes after the hint where a download with --resume broke off."""
+
+# What another run may not meet.
+_PASSING = (TransportError, ServerError, RequestTimeoutError, TooManyRequestsError)
+
 # The commands whose repetition may do a thing twice (RFC 9110, 9.2.2).
-REPEATING_HARMS = frozenset({"patch", "post", "upload"})
+REPEATING_HARMS = frozenset({"chat", "patch", "post", "upload"})
 
 
 def exit_code(error: Exception) -> int:
@@ -111,8 +134,8 @@ def exit_code(error: Exception) -> int:
     return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
 
 
-def describe(error: Exception, command: str) -> Failure:
-    """What is told about an error of a command.
+def describe(error: Exception, command: str, *, resumes: bool = False) -> Failure:
+    """What is told about an error of a command; `resumes` says that running it again goes on.
 
     >>> describe(ConnectError("refused"), "get").facts[0][0]
     'hint'
@@ -133,9 +156,17 @@ def describe(error: Exception, command: str) -> Failure:
         ("attempts", _attempts(error)),
         ("retry after", None if error.retry_after is None else f"{error.retry_after:g} s"),
         ("warning", _warning(error, command)),
-        ("hint", next((hint for kind, hint in HINTS if isinstance(error, kind)), None)),
+        ("hint", _hint(error, command, resumes)),
     )
     return Failure(message=error.message, facts=tuple((name, told) for name, told in facts if told))
+
+
+def _hint(error: AgentRunClientError, command: str, resumes: bool) -> str | None:
+    own = ((kind, hint) for name, kind, hint in HINTS_OF if name == command)
+    hint = next((hint for kind, hint in (*own, *HINTS) if isinstance(error, kind)), None)
+    if resumes and isinstance(error, _PASSING):
+        return GO_ON if hint == _AGAIN else f"{hint} {GO_ON}"
+    return hint
 
 
 def _attempts(error: AgentRunClientError) -> str | None:

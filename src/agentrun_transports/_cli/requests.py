@@ -13,10 +13,10 @@ from pathlib import Path
 
 from agentrun_proto import DecodeError, Headers
 from agentrun_proto.decoding import parse_json
+from agentrun_proto.transfers import check_sha256
 
 from .._blocking_client import BlockingClient
 from .failures import DONE
-from .progress import WatchedClient
 from .screen import Screen
 from .settings import read_config, read_namespace
 
@@ -49,6 +49,18 @@ def header_field(text: str) -> tuple[str, str]:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return name, value.strip()
+
+
+def sha256_digits(text: str) -> str:
+    """The value of ``--sha256``.
+
+    >>> sha256_digits("AB" * 32) == "ab" * 32
+    True
+    """
+    try:
+        return check_sha256(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def merged_query(pairs: list[tuple[str, str]]) -> Query:
@@ -111,10 +123,15 @@ def upload(args: argparse.Namespace, screen: Screen) -> int:
     target = os.path.basename(args.local) if args.target is None else args.target
     with (
         screen.transfer(f"Sending {os.path.basename(args.local)}") as meter,
-        WatchedClient(read_config(args), read_namespace(args), meter) as client,
+        BlockingClient(read_config(args), read_namespace(args)) as client,
     ):
         answer = client.post_file(
-            args.path, args.local, target, query=merged_query(args.query), headers=Headers(args.header)
+            args.path,
+            args.local,
+            target,
+            query=merged_query(args.query),
+            headers=Headers(args.header),
+            progress=meter,
         )
     screen.json(answer)
     return DONE
@@ -124,8 +141,16 @@ def download(args: argparse.Namespace, screen: Screen) -> int:
     """The command download."""
     with (
         screen.transfer(f"Saving {os.path.basename(args.save_as)}") as meter,
-        WatchedClient(read_config(args), read_namespace(args), meter) as client,
+        BlockingClient(read_config(args), read_namespace(args)) as client,
     ):
-        answer = client.get_file(args.path, args.save_as, merged_query(args.query), Headers(args.header))
+        answer = client.get_file(
+            args.path,
+            args.save_as,
+            merged_query(args.query),
+            Headers(args.header),
+            resume=args.resume,
+            sha256=args.sha256,
+            progress=meter,
+        )
     screen.json(answer)
     return DONE

@@ -2,13 +2,14 @@
 
 Rules of this file: on a terminal, and with rich, there is colour, and JSON is indented; anywhere else the
 output is plain and stable. No text from outside can command the terminal: what is not printable is escaped.
-No character fails because the stream cannot encode it.
+No character fails because the stream cannot encode it. Whatever is written can be seen at once.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from codecs import getincrementaldecoder
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from textwrap import wrap
@@ -49,13 +50,14 @@ class Screen:
         """Whether a person looks at stdout."""
         return self._out.is_terminal
 
-    def json(self, value: Any) -> None:
-        """A result: indented on a terminal, else on one line.
+    def json(self, value: Any, *, one_line: bool = False) -> None:
+        """A result: indented on a terminal, unless it is one of many, else on one line.
 
         Raises:
             ValueError: it is nested too deeply to be written.
         """
-        indentation, separators = (2, (",", ": ")) if self.is_terminal else (None, (",", ":"))
+        indented = self.is_terminal and not one_line
+        indentation, separators = (2, (",", ": ")) if indented else (None, (",", ":"))
         try:
             text = json.dumps(value, ensure_ascii=False, indent=indentation, separators=separators)
         except RecursionError:
@@ -65,6 +67,25 @@ class Screen:
     def line(self, *spans: Span) -> None:
         """One line of a result."""
         self._out.write_line(spans)
+
+    def text(self, text: str) -> None:
+        """A piece of a result, which ends where it ends; its line breaks and tabs stay what they are."""
+        self._out.write_text(text)
+
+    def content(self, pieces: Iterable[bytes]) -> None:
+        """A result as it comes, byte for byte; on a terminal as text."""
+        if not self.is_terminal:
+            for piece in pieces:
+                self._out.write_bytes(piece)
+            return
+        decoder = getincrementaldecoder("utf-8")("backslashreplace")
+        for piece in pieces:
+            self._out.write_text(decoder.decode(piece))
+        self._out.write_text(decoder.decode(b"", final=True))
+
+    def prompt(self, text: str) -> None:
+        """What stands before that which a person is to type, on stderr."""
+        self._err.write_text(text)
 
     def rows(self, rows: Sequence[Sequence[Span]]) -> None:
         """Lines of a result in columns, the last of which may be of any width."""
@@ -162,6 +183,23 @@ class _Stream:
 
         self.console.print(Text.assemble(*shown))
 
+    def write_text(self, text: str) -> None:
+        """A piece of text; where nobody looks, only that is escaped which cannot be encoded."""
+        encoding = self._encoding()
+
+        def harmless(text: str) -> bool:
+            shown = text.replace("\n", "").replace("\t", "")
+            return (not self.is_terminal or shown.isprintable()) and _fits(text, encoding)
+
+        if not harmless(text):
+            text = "".join(char if harmless(char) else _escape(char) for char in text)
+        self._write(text)
+
+    def write_bytes(self, data: bytes) -> None:
+        if self._stream is not None:
+            self._stream.buffer.write(data)
+            self._stream.flush()
+
     def write_json(self, text: str) -> None:
         if self.console is None:
             self._write(text + "\n")
@@ -178,9 +216,12 @@ class _Stream:
             self._stream.write(text)
             self._stream.flush()
 
+    def _encoding(self) -> str:
+        return (self._stream and self._stream.encoding) or "utf-8"
+
     def escaped(self, text: str, escape: _Escape) -> str:
         """The text without what would command a terminal, or what the stream cannot encode."""
-        encoding = (self._stream and self._stream.encoding) or "utf-8"
+        encoding = self._encoding()
         if text.replace("\n", "").isprintable() and _fits(text, encoding):
             return text
         return "".join(

@@ -97,8 +97,8 @@ SETTINGS = (
 )
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that all commands which talk to the service share."""
+def add_flags(parser: argparse.ArgumentParser, *, namespace: bool = True) -> None:
+    """The flags of all commands that talk to the service; `namespace` for those that take a PATH."""
     group = parser.add_argument_group("where to")
     for setting in SETTINGS:
         if setting.flag is not None:
@@ -109,11 +109,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                 type=_checked(setting),
                 help=setting.help,
             )
-    group.add_argument(
-        "--namespace",
-        metavar="PATH",
-        help=f"what PATH is relative to, such as sandboxes/sb-1 (default: {DEFAULT_NAMESPACE})",
-    )
+    if namespace:
+        group.add_argument(
+            "--namespace",
+            metavar="PATH",
+            help=f"what PATH is relative to, such as sandboxes/sb-1 (default: {DEFAULT_NAMESPACE})",
+        )
 
 
 def _checked(setting: Setting) -> Callable[[str], Any]:

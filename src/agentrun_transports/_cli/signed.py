@@ -100,7 +100,7 @@ def _inline(request: Request) -> str:
         text = (request.body.data or b"").decode()
     except UnicodeDecodeError:
         text = "\0"
-    if "\0" in text or request.body.length > _MAX_INLINE:
+    if "\0" in text or len(text) > _MAX_INLINE:
         raise ValueError(
             f"a curl command holds text of up to {_MAX_INLINE} bytes: leave --curl out, and pipe the headers "
             "to `curl --header @- --data-binary @FILE URL`"

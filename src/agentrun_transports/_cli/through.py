@@ -6,7 +6,7 @@ so that all of them share its connections. Neither loop is imported before it is
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -14,6 +14,7 @@ from agentrun_proto import AgentRunClientError
 
 from ..data_api import DataAPI
 
+Messages = Sequence[Mapping[str, str]]
 Result = TypeVar("Result")
 Call = Callable[..., Any]
 AsyncCall = Callable[[], Awaitable[Any]]
@@ -68,6 +69,14 @@ class Carrier(Protocol):
         """
         ...
 
+    def chat(self, client: DataAPI, runtime: str, messages: Messages, model: str) -> list[Any]:
+        """The chunks of a streamed answer.
+
+        Raises:
+            AgentRunClientError: it failed.
+        """
+        ...
+
 
 class _Blocking:
     """Calls in this thread, or each in one of its own."""
@@ -80,6 +89,10 @@ class _Blocking:
 
         with ThreadPoolExecutor(count) as threads:
             return list(threads.map(client.get, [path] * count))
+
+    def chat(self, client: DataAPI, runtime: str, messages: Messages, model: str) -> list[Any]:
+        with client.invoke_stream(runtime, messages, model=model) as answer:
+            return list(answer.chat())
 
 
 class _Loop:
@@ -104,6 +117,14 @@ class _Loop:
     def get_at_once(self, client: DataAPI, path: str, count: int) -> list[Any]:
         answers: list[Any] = self._wait(partial(self._together, [partial(client.get_async, path)] * count))
         return answers
+
+    def chat(self, client: DataAPI, runtime: str, messages: Messages, model: str) -> list[Any]:
+        async def chunks() -> list[Any]:
+            async with client.invoke_stream_async(runtime, messages, model=model) as answer:
+                return [chunk async for chunk in answer.chat()]
+
+        found: list[Any] = self._wait(chunks)
+        return found
 
 
 class _Through:

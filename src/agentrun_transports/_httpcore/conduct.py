@@ -19,6 +19,7 @@ from agentrun_proto import (
     ConnectionOpened,
     ConnectionReused,
     DecodeError,
+    Deliver,
     Flow,
     Head,
     Headers,
@@ -27,6 +28,7 @@ from agentrun_proto import (
     ProtocolError,
     ReadAll,
     ReadInto,
+    ReadSome,
     Request,
     Send,
     TransportError,
@@ -38,6 +40,7 @@ from .._flights import Flights
 from .._local import Local, file_error
 from .._network import Run, Steps
 from .._performing import BodyReader
+from .._progress import Meter
 from .._proxies import Proxies
 from .network import Allowance, Call, Vanished
 
@@ -49,7 +52,9 @@ class Ask(Command[httpcore.Response]):
 
     __slots__ = ("call", "extensions", "reader", "request")
 
-    def __init__(self, request: Request, reader: BodyReader, call: Call, extensions: dict[str, Any]) -> None:
+    def __init__(
+        self, request: Request, reader: CountedReader, call: Call, extensions: dict[str, Any]
+    ) -> None:
         self.request = request
         self.reader = reader
         self.call = call
@@ -68,6 +73,53 @@ class Ask(Command[httpcore.Response]):
         return httpcore.Request(
             request.method, url, headers=fields, content=content, extensions=self.extensions
         )
+
+
+class CountedReader(BodyReader):
+    """What is sent, counted; `failure` is what the caller's own source raised, which httpcore hides."""
+
+    __slots__ = ("_clock", "_command", "_meter", "_pending", "failure")
+
+    def __init__(self, command: Send, clock: Clock) -> None:
+        super().__init__(command.request.body)
+        self._command = command
+        self._clock = clock
+        self._begin()
+
+    def _begin(self) -> None:
+        command = self._command
+        self._meter = Meter(command.progress, 0, command.request.body.length, self._clock)
+        self._pending = 0
+        self.failure: Exception | None = None
+
+    def rewind(self) -> None:
+        """As everywhere; it counts anew."""
+        super().rewind()
+        self._begin()
+
+    def read(self) -> bytes:
+        """As everywhere. It may run in a thread, and tells nobody anything."""
+        try:
+            piece = super().read()
+        except Exception as error:
+            self.failure = error
+            raise
+        self._pending = len(piece)
+        return piece
+
+    def sent(self) -> None:
+        """httpcore asks for more: what it had is sent. To be called in the thread or task of the transfer."""
+        if self._pending:
+            self._meter.add(self._pending)
+
+    def advance(self) -> bytes:
+        """`sent` and `read`, where they are the same thread's."""
+        self.sent()
+        return self.read()
+
+    def end(self) -> None:
+        """The answer is there: no more is sent."""
+        self._meter.end()
 
 
 class Next(Command["bytes | None"]):
@@ -111,7 +163,11 @@ class Conduct(Local):
             if isinstance(command, ReadAll):
                 return (yield from self._read_all(command.limit))
             if isinstance(command, ReadInto):
-                return (yield from self._read_into(cast("FileSink", command.sink)))
+                return (yield from self._read_into(command))
+            if isinstance(command, ReadSome):
+                return (yield from self._read_some())
+            if isinstance(command, Deliver):
+                return (yield command)
         except AgentRunClientError:
             if self.answering:
                 yield from self._leave()
@@ -124,7 +180,7 @@ class Conduct(Local):
     def _send(self, command: Send) -> Steps[Head]:
         if self.answering:
             yield from self._leave()
-        reader = BodyReader(command.request.body)
+        reader = CountedReader(command, self._clock)
         while True:
             proxy = self._proxies.for_origin(command.request.origin)
             call = self._call = Call(self._clock, command.deadline, proxy)
@@ -133,7 +189,11 @@ class Conduct(Local):
             try:
                 ask = Ask(command.request, reader, call, {"timeout": _parts(command, call)})
                 response: httpcore.Response = yield ask
-            except Vanished as error:
+            except AgentRunClientError as error:
+                if reader.failure is not None:
+                    raise reader.failure from None
+                if not isinstance(error, Vanished):
+                    raise
                 # A connection that had served before was closed as idle (RFC 9112, 9.3.1).
                 request = command.request
                 if call.fresh or not (request.idempotent and request.body.replayable):
@@ -141,6 +201,7 @@ class Conduct(Local):
                 yield Run(reader.rewind)
                 continue
             self.answering = True
+            reader.end()
             observer = command.observer
             if observer is not None:
                 kind = ConnectionOpened if call.fresh else ConnectionReused
@@ -173,14 +234,27 @@ class Conduct(Local):
         yield from self._pieces(take)
         return bytes(content)
 
-    def _read_into(self, sink: FileSink) -> Steps[int]:
+    def _read_some(self) -> Steps[bytes]:
+        if not self.answering:
+            raise TransportError("there is no answer to read: nothing was sent, or it has been read already")
+        piece: bytes | None = yield Next()
+        if piece is None:
+            yield from self._leave()
+        return piece or b""
+
+    def _read_into(self, command: ReadInto) -> Steps[int]:
+        sink = cast("FileSink", command.sink)
+        meter = Meter(command.progress, sink.size, command.total, self._clock)
+
         def take(piece: bytes) -> Steps[None]:
             try:
                 yield Run(partial(sink.write, piece))
             except OSError as error:
                 raise file_error(error) from error
+            meter.add(len(piece))
 
         yield from self._pieces(take)
+        meter.end()
         return sink.size
 
 

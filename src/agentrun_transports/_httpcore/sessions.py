@@ -6,9 +6,10 @@ Rules of this file: nobody has to close anything; connections end with their loo
 from __future__ import annotations
 
 import os
+import ssl
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from types import AsyncGeneratorType
 from typing import Any, Protocol, TypeVar, cast
 
@@ -22,6 +23,7 @@ from .._network import Await, Operation, Run, Spawn, Wait
 from .._pool import Limits
 from .._proxies import Proxies, Proxy
 from .._sessions import LoopNetwork
+from .._streams import BlockingRun, LoopRun
 from .._tls import TLS, tls_context
 from .conduct import Ask, Conduct, Next
 from .network import AsyncBackend, AsyncStream, Backend, abort_all, in_trio
@@ -39,8 +41,14 @@ class _Hidden(bytes):
         return "***"
 
 
+@lru_cache(maxsize=8)
+def _own_context(tls: TLS) -> ssl.SSLContext:
+    """A TLS context apart from the native transport's, since httpcore sets what is negotiated in it."""
+    return tls_context.__wrapped__(tls)
+
+
 def _settings(tls: TLS, limits: Limits, unix_socket: str | None, proxy: Proxy | None) -> dict[str, Any]:
-    """What a pool is made with. A TLS context of its own, since httpcore sets what is negotiated in it."""
+    """What a pool is made with."""
     own = tls.context is None
     forward = None
     if proxy is not None:
@@ -51,7 +59,7 @@ def _settings(tls: TLS, limits: Limits, unix_socket: str | None, proxy: Proxy | 
         forward = httpcore.Proxy(proxy.url, auth=auth, ssl_context=context)
     most = min(limits.total, limits.per_origin)
     return {
-        "ssl_context": tls_context.__wrapped__(tls) if own else tls.context,
+        "ssl_context": _own_context(tls) if own else tls.context,
         "proxy": forward,
         "max_connections": most,
         "max_keepalive_connections": most,
@@ -121,6 +129,12 @@ class HttpcoreBlockingSession:
         finally:
             if conduct.answering:
                 performer.leave()
+
+    def begin(self, operation: Operation[None]) -> BlockingRun:
+        """Begins a flow that is run from one delivery to the next."""
+        conduct = Conduct(self.clock, self._proxies, self._flights)
+        performer = _Performer(self, conduct)
+        return BlockingRun(conduct.conduct(operation(self.clock)), performer.perform, performer.leave)
 
     def pool(self, proxy: Proxy | None) -> httpcore.ConnectionPool:
         """The connections through a proxy, or through none."""
@@ -208,7 +222,7 @@ class _Performer:
             raise self._conduct.translate(error) from error
 
     def _ask(self, command: Ask) -> httpcore.Response:
-        request, call = command.build(iter(command.reader.read, b"")), command.call
+        request, call = command.build(iter(command.reader.advance, b"")), command.call
         try:
             self._response = self._session.pool(call.proxy).handle_request(request)
         except BaseException:
@@ -251,11 +265,22 @@ class HttpcoreSession:
         """Whether the loop is over."""
         return self.network.ended
 
-    async def run(self, operation: Operation[Result]) -> Result:
-        """Performs an operation's flow and returns its result."""
+    async def begin(self, operation: Operation[None]) -> LoopRun:
+        """Begins a flow that is run from one delivery to the next."""
+        await self._start_guard()
+        clock = self.network.clock
+        conduct = Conduct(clock, self._proxies, self._flights)
+        performer = _AsyncPerformer(self, conduct)
+        return LoopRun(conduct.conduct(operation(clock)), performer.perform, performer.leave)
+
+    async def _start_guard(self) -> None:
         if not self._guarded:
             self._guarded = True
             await self._guard.__anext__()  # runs to its yield without giving way
+
+    async def run(self, operation: Operation[Result]) -> Result:
+        """Performs an operation's flow and returns its result."""
+        await self._start_guard()
         clock = self.network.clock
         conduct = Conduct(clock, self._proxies, self._flights)
         performer = _AsyncPerformer(self, conduct)
@@ -356,7 +381,7 @@ class _Content:
     """What a request carries, for httpcore to iterate over. No generator: loops warn of one left undone."""
 
     def __init__(self, ask: Ask, run: Callable[[Run[bytes]], Awaitable[bytes]]) -> None:
-        self._read = ask.reader.read
+        self._reader = ask.reader
         self._in_memory = all(isinstance(segment, bytes) for segment in ask.request.body.segments)
         self._run = run
 
@@ -364,7 +389,9 @@ class _Content:
         return self
 
     async def __anext__(self) -> bytes:
-        piece = self._read() if self._in_memory else await self._run(Run(self._read))
+        reader = self._reader
+        reader.sent()
+        piece = reader.read() if self._in_memory else await self._run(Run(reader.read))
         if not piece:
             raise StopAsyncIteration
         return piece
