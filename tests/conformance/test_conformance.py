@@ -18,6 +18,8 @@ from agentrun_transports.testing.conformance import (
 )
 from conformance_drivers import DRIVERS
 
+pytestmark = pytest.mark.once
+
 # What an example does not do, and says so itself.
 KNOWN = {
     ("httpx", "left_over"): "httpx hands a connection on without looking at left-over bytes",

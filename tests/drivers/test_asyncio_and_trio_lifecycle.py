@@ -32,6 +32,8 @@ from drivers_support import (
     uvloop,
 )
 
+pytestmark = pytest.mark.once
+
 # What every program begins with. Debug mode reports slow callbacks; a busy machine makes them so.
 PROLOGUE = """
 import asyncio, gc, os, sys, threading

@@ -36,6 +36,8 @@ from agentrun_transports.emulator.messages import Refusal
 from conformance_drivers import DRIVERS
 from drivers_support import BACKENDS, assert_silent, in_thread, native, run, session_of, turns
 
+pytestmark = pytest.mark.once
+
 PATIENCE = 30.0  # seconds; reached only where something is wrong
 MANY = 100
 TOKEN_PATH = "GET /2025-09-10/agents/accessToken"

@@ -35,6 +35,8 @@ from drivers_support import (
     turns,
 )
 
+pytestmark = pytest.mark.once
+
 SIZE = 300_000  # two pieces of an upload, and of a download
 CONTENT = os.urandom(SIZE)
 FATES = {

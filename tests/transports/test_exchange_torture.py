@@ -34,6 +34,8 @@ from agentrun_transports._network import Connect, Read, Run, Spawn, Wait, Write
 from agentrun_transports._pool import Limits, Pool
 from transports_support import ORIGIN, Cancelled, FakeNetwork, TurnedClock, answer
 
+pytestmark = pytest.mark.once
+
 ENDPOINT = DataEndpoint(Config(data_endpoint="http://h", timeout=100, retry=Retry.never()))
 BOUNDARY = "b" * 32
 
