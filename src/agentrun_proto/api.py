@@ -411,14 +411,11 @@ class DataEndpoint:
             raise ValueError(
                 "auth() returned a header that is decided by the transport, such as Content-Length"
             )
-        return Request(
-            method=request.method,
+        return replace(
+            request,
             origin=target.origin,
             target=target.request_target,
             headers=Headers([line for line in headers.fields if line[0].lower() != "host"]),
-            body=request.body,
-            repeatable=request.repeatable,
-            expect_continue=request.expect_continue,
         )
 
     def authorise_url(

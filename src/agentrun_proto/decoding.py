@@ -141,7 +141,11 @@ def parse_json(content: bytes | bytearray) -> Any:
     Raises:
         ValueError: anything else, nesting and numbers beyond Python's limits included.
     """
-    text = str(content, "utf-8")
+    return parse_json_text(str(content, "utf-8"))
+
+
+def parse_json_text(text: str) -> Any:
+    """`parse_json` for what is decoded already."""
     try:
         return _decode_json(text[1:] if text.startswith("\ufeff") else text)
     except RecursionError:

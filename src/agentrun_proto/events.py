@@ -19,9 +19,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import isfinite
-from typing import Any, Generic, NoReturn, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
+from .decoding import parse_json_text
 from .errors import AgentRunClientError, DecodeError, IncompleteError
 
 MAX_EVENT = 8 * 1024 * 1024
@@ -35,28 +35,6 @@ _SHOWN = 300  # characters of what is no JSON, in a message
 _MAX_RETRY = 366 * 86_400_000  # ms; a peer may ask for any number, and int() refuses one of 5,000 digits
 
 _Item = TypeVar("_Item")
-
-
-def _reject_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _finite(number: str) -> float:
-    value = float(number)
-    if not isfinite(value):
-        raise ValueError(f"{number[:40]} is beyond the range of a float")
-    return value
-
-
-_decode_json = json.JSONDecoder(parse_constant=_reject_constant, parse_float=_finite).decode
-
-
-def _parse_json(text: str) -> Any:
-    """Strict JSON, by the rules of `decoding.parse_json`; a test holds the two together."""
-    try:
-        return _decode_json(text.removeprefix("\ufeff"))
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
 
 
 def _no_json(what: str, text: str, error: ValueError) -> DecodeError:
@@ -170,7 +148,7 @@ class ServerSentEvent:
             DecodeError: the data is no JSON (RFC 8259; NaN and the like are none).
         """
         try:
-            return _parse_json(self.data)
+            return parse_json_text(self.data)
         except ValueError as error:
             raise _no_json("the data of an event", self.data, error) from None
 
@@ -370,7 +348,7 @@ class JSONLinesDecoder(_Decoder[Any]):
         for line in _through(self._lines, data, final=final):
             self._number += 1
             try:
-                found.append(_parse_json(line))
+                found.append(parse_json_text(line))
             except ValueError as error:
                 if line.strip(" \t\r"):
                     raise _no_json(f"line {self._number} of the answer", line, error) from None

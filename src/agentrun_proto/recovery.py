@@ -8,6 +8,7 @@ in the end speaks for all attempts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from .commands import Flow, RandomBytes, Rewind, Sleep
 from .context import Context
@@ -206,15 +207,7 @@ class Recovery:
             observer.tell(told)
         if self.abroad:
             return self._context.plane.bare(request, target.origin, target.request_target)
-        return Request(
-            method=request.method,
-            origin=target.origin,
-            target=target.request_target,
-            headers=request.headers,
-            body=request.body,
-            repeatable=request.repeatable,
-            expect_continue=request.expect_continue,
-        )
+        return replace(request, origin=target.origin, target=target.request_target)
 
     def _destination(self, error: RedirectError, request: Request) -> Target:
         """Where to; raises the error, with the reason, where no redirect is followed."""

@@ -35,6 +35,7 @@ from agentrun_proto import (
     TimeoutExceeded,
 )
 
+from ._awaitable import is_async
 from ._files import FileSink, FileSource
 from ._flights import Flights, Outcome
 from ._network import Await, Run, Spawn, Steps, Wait
@@ -80,7 +81,7 @@ class Local:
     def _read_source(self, source: Source, size: int) -> Steps[bytes]:
         read: Callable[[int], Any] = source.read
         try:
-            if inspect.iscoroutinefunction(read):
+            if is_async(read):
                 refusal = BodyError(f"the content comes from an async iterator; {_NOTHING_AWAITS}")
                 awaited: bytes = yield from Await(partial(read, size), refusal)
                 return awaited
@@ -128,7 +129,7 @@ class Local:
 
     def _provide(self, command: Provide) -> Steps[Credential | None]:
         provider: Callable[[], Any] = command.provider
-        if _is_async(provider):
+        if is_async(provider):
             found: Any = yield from Await(
                 partial(_attempt_async, provider),
                 CredentialError(f"the provider of credentials is asynchronous; {_NOTHING_AWAITS}"),
@@ -186,12 +187,6 @@ class Local:
         except BaseException:
             land()
             raise
-
-
-def _is_async(provider: Callable[[], Any]) -> bool:
-    return inspect.iscoroutinefunction(provider) or inspect.iscoroutinefunction(
-        getattr(provider, "__call__", None)  # noqa: B004 - it is looked at, not asked for
-    )
 
 
 # What a provider raises is an answer here: drivers hand on errors of ours and of the network alone.

@@ -15,7 +15,6 @@ Rules of this file:
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import re
@@ -33,6 +32,7 @@ from agentrun_proto import AccessKey, AccessToken, Config, Credential, Credentia
 from agentrun_proto.config import ENVIRONMENT, environment_sources
 from agentrun_proto.credentials import check_key_id
 
+from ._awaitable import is_async
 from ._request_credential import current
 
 if TYPE_CHECKING:
@@ -633,8 +633,8 @@ class CredentialChain(_Source):
         for provider in providers:
             if not callable(provider):
                 raise TypeError(f"a provider is callable, which {type(provider).__name__} is not")
-        asked = tuple((provider, _is_async(provider)) for provider in providers)
-        chain = object.__new__(_AsyncChain if any(is_async for _, is_async in asked) else CredentialChain)
+        asked = tuple((provider, is_async(provider)) for provider in providers)
+        chain = object.__new__(_AsyncChain if any(awaited for _, awaited in asked) else CredentialChain)
         chain._providers = asked
         return chain
 
@@ -654,18 +654,11 @@ class _AsyncChain(CredentialChain):
     __slots__ = ()
 
     async def __call__(self) -> Credential | None:
-        for provider, is_async in self._providers:
-            found: Credential | None = await (provider() if is_async else _elsewhere(provider))
+        for provider, awaited in self._providers:
+            found: Credential | None = await (provider() if awaited else _elsewhere(provider))
             if found is not None:
                 return found
         return None
-
-
-def _is_async(provider: object) -> bool:
-    """Whether it is to be awaited, as the client sees it."""
-    return inspect.iscoroutinefunction(provider) or inspect.iscoroutinefunction(
-        getattr(provider, "__call__", None)  # noqa: B004 - whether it is callable is not the question
-    )
 
 
 async def _elsewhere(provider: Callable[[], Credential | None]) -> Credential | None:

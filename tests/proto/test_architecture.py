@@ -42,6 +42,7 @@ CORE_RANKS: tuple[frozenset[str], ...] = (
 # ... and of its own rank only these, which form no circle.
 WITHIN_A_RANK: Mapping[str, frozenset[str]] = {
     "multipart": frozenset({"body"}),
+    "events": frozenset({"decoding"}),
     "commands": frozenset({"config", "credentials", "messages", "telemetry"}),
     "credential_cache": frozenset({"credentials"}),
     "config": frozenset({"credentials", "messages", "urls"}),
@@ -92,6 +93,7 @@ IMPURE_CALLS = frozenset(
 _LEAVES = frozenset(
     {
         "_addresses",
+        "_awaitable",
         "_blocking_call",
         "_crc64",
         "_drive",
@@ -127,7 +129,7 @@ TRANSPORT_ARROWS: Mapping[str, frozenset[str]] = {
     "_pool": frozenset({"_tickets"}),
     "_flights": frozenset({"_tickets"}),
     "_network": frozenset({"_pool", "_tickets", "_wire"}),
-    "_local": frozenset({"_files", "_flights", "_network", "_tickets"}),
+    "_local": frozenset({"_awaitable", "_files", "_flights", "_network", "_tickets"}),
     "_exchange": frozenset(
         {"_drive", "_files", "_flights", "_local", "_network", "_pool", "_progress", "_wire"}
     ),
@@ -149,7 +151,7 @@ TRANSPORT_ARROWS: Mapping[str, frozenset[str]] = {
         }
     ),
     # What applications import beside a client: where credentials come from, and who is told what happens.
-    "credentials": frozenset({"_request_credential"}),
+    "credentials": frozenset({"_awaitable", "_request_credential"}),
     "opentelemetry": frozenset(),
     "_httpcore": _BELOW_HTTPCORE,
     # Which of the two serves a client; httpcore is imported where it is chosen, and not before.
