@@ -7,6 +7,7 @@ through `refusal`, which looks for the mark wherever an error can carry one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import copy
 import functools
@@ -712,8 +713,11 @@ class Hanging:
         return python(parent, str(self.alive), str(self.leash))
 
     def read(self) -> bytes:
-        assert select.select([self.reader], [], [], PATIENCE)[0], "a process still holds the FIFO open"
-        return os.read(self.reader, 2)
+        while True:
+            assert select.select([self.reader], [], [], PATIENCE)[0], "a process still holds the FIFO open"
+            # The end that made it readable, the parent's, may be none any more: its child has just opened it.
+            with contextlib.suppress(BlockingIOError):
+                return os.read(self.reader, 2)
 
     def assert_over(self) -> None:
         assert self.read() == b"", "the end: nobody has it open"
