@@ -811,7 +811,9 @@ def test_a_chat_that_fails(backend, transport, content, kind, message):
 
 @on_every_driver
 @pytest.mark.parametrize("fault", [None, "after=3; then=cut; times=3", "cut=100; times=2", "cut=0; times=2"])
-def test_every_event_comes_once(backend, transport, fault):
+def test_every_event_comes_once(backend, transport, fault, monkeypatch):
+    monkeypatch.setattr("agentrun_proto.streams.DEFAULT_RETRY", 0.001)
+
     async def body(client):
         headers = {} if fault is None else {"x-emulator-fault": fault}
         query = {"count": 10, "retry": 1}
