@@ -126,6 +126,12 @@ def sockets() -> int:
     return sum("socket:" in entry for entry in descriptors())
 
 
+def settled_sockets() -> int:
+    """The same, without what earlier tests have left to be collected, whenever that may be."""
+    gc.collect()
+    return sockets()
+
+
 @contextmanager
 def quick_collection() -> Iterator[None]:
     """Makes `gc.collect` look at what is made from now on only, so that it can be called often."""

@@ -74,6 +74,7 @@ from .events import ChatDecoder, EventDecoder, JSONLinesDecoder, LineDecoder, Se
 from .messages import Body, Head, Headers, Request, Source
 from .multipart import FilePart, encode_multipart
 from .streams import CHAT, EVENTS, JSON_LINES, LINES, PIECES, RESUMED_EVENTS, Reading
+from .super_agents import Invocation
 from .telemetry import (
     ClockAdjusted,
     ConnectionOpened,
@@ -139,6 +140,7 @@ __all__ = [
     "Headers",
     "IncompleteError",
     "InternalServerError",
+    "Invocation",
     "JSONLinesDecoder",
     "LineDecoder",
     "Listener",

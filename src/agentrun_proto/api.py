@@ -25,6 +25,7 @@ from .messages import SECRET_FIELDS, Head, Headers, Request
 from .multipart import FilePart, encode_multipart
 from .signing import RESERVED_FOR_KEY, RESERVED_FOR_TOKEN, Authoriser, reserved
 from .streams import stream
+from .super_agents import Invocation, invoke
 from .telemetry import Listener, Observer
 from .tokens import ControlPlane, Resource
 from .transfers import check_sha256, download
@@ -489,6 +490,40 @@ class DataEndpoint:
             self.request(method, path, data=data, query=query, idempotent=idempotent),
             headers=self._with(_FILE_FIELDS.merged(headers)),
         )
+
+    def linked_request(self, url: str, headers: Mapping[str, str] | None = None) -> Request:
+        """A GET for a live answer at a URL that an earlier answer has named.
+
+        Args:
+            url: absolute, of any origin. The credential and the config's headers go along where `trusts` says
+                so; to any other origin, nothing but `headers` does.
+            headers: the fields that the answer has named; where the request is signed, those that the
+                signature decides are left out.
+
+        Raises:
+            ValueError, TypeError: no http or https URL, or a header that the transport decides.
+        """
+        target = parse_url(url)
+        named = Headers(headers or {})
+        trusted = self.trusts(target.origin)
+        if trusted:
+            named = Headers([line for line in named.fields if line[0].lower() not in self._reserved])
+        elif not _TRANSPORT_FIELDS.isdisjoint(named):
+            raise ValueError("the URL comes with a header that the transport decides")
+        asked = _FILE_FIELDS.merged(named)
+        return Request(
+            method="GET",
+            origin=target.origin,
+            target=target.request_target,
+            headers=self._with(asked) if trusted else _DEFAULT_FIELDS.merged(asked),
+            anonymous=not trusted,
+        )
+
+    def invoke_super_agent(
+        self, request: Request, *, clock: Clock, listener: Listener | None = None
+    ) -> Flow[Invocation]:
+        """The flow that sets a super agent to work, and returns where its answer is read."""
+        return invoke(self._context(self._timeout_for(request), clock, listener), request)
 
     def stream(self, request: Request, *, clock: Clock, listener: Listener | None = None) -> Flow[None]:
         """The flow that delivers an answer while it arrives: its head first, then items; see `streams`."""

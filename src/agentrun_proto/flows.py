@@ -57,7 +57,7 @@ def perform(
         now = 0.0
         attempt = request if prepare is None else prepare(request)
         try:
-            if recovery is None or not recovery.abroad:
+            if not attempt.anonymous:
                 if identity.obtain is None:
                     credential = identity.credential
                 else:

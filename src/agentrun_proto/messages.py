@@ -32,6 +32,7 @@ SECRET_FIELDS = frozenset(
         "x-acs-security-token",
         "x-fc-access-key-secret",
         "x-fc-security-token",
+        "x-super-agent-session-id",
     }
 )
 
@@ -272,7 +273,8 @@ class Request:
     ``target`` is path and query as they go over the wire. Host, Content-Length and Content-Type follow from
     `origin` and `body`; a Content-Type among `headers` wins over the body's. ``repeatable`` is the caller's
     word that sending it twice has the effect of sending it once. With ``expect_continue`` the body waits
-    until the service says that it wants it, or has had a second to say so (RFC 9110, 10.1.1).
+    until the service says that it wants it, or has had a second to say so (RFC 9110, 10.1.1). What is
+    ``anonymous`` goes out without a credential, for it goes where none belongs.
 
     >>> Request(method="GET", origin=Origin("http", "h", 80), target="/a?b=").url
     'http://h/a?b='
@@ -286,6 +288,7 @@ class Request:
     signature: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     repeatable: bool = False
     expect_continue: bool = False
+    anonymous: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in _METHODS and not _NAME.fullmatch(self.method):
@@ -295,7 +298,7 @@ class Request:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A pickle holds no credential; the signature is made afresh for each attempt anyway.
-        promises = (self.repeatable, self.expect_continue)
+        promises = (self.repeatable, self.expect_continue, self.anonymous)
         return (
             _unpickle_request,
             (self.method, self.origin, self.target, self.headers, self.body, *promises),
@@ -363,6 +366,7 @@ def _unpickle_request(
     body: Body,
     repeatable: bool,
     expect_continue: bool,
+    anonymous: bool,
 ) -> Request:
     return Request(
         method=method,
@@ -372,6 +376,7 @@ def _unpickle_request(
         body=body,
         repeatable=repeatable,
         expect_continue=expect_continue,
+        anonymous=anonymous,
     )
 
 

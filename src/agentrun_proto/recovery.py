@@ -58,7 +58,6 @@ class Recovery:
         "_processed",
         "_redirects",
         "_refreshed",
-        "abroad",
         "paid",
     )
 
@@ -71,8 +70,6 @@ class Recovery:
         self._processed = False
         self._redirects = 0
         self._adjusted = self._refreshed = False
-        self.abroad = False
-        """Whether a redirect has led to an origin that gets no credential."""
         self.paid = 0
         """What the last retry cost of the quota."""
 
@@ -197,16 +194,15 @@ class Recovery:
         target = self._destination(error, sent)
         same = target.origin == sent.origin
         self._redirects += 1
-        self.abroad = self.abroad or not (same or self._context.plane.trusts(target.origin))
+        anonymous = request.anonymous or not (same or self._context.plane.trusts(target.origin))
         observer = self._context.observer
         if observer is not None:
             url = f"{target.origin}{target.path}"
-            told = Redirected(
-                call=observer.call, status=error.status_code, url=url, credential=not self.abroad
-            )
+            told = Redirected(call=observer.call, status=error.status_code, url=url, credential=not anonymous)
             observer.tell(told)
-        if self.abroad:
-            return self._context.plane.bare(request, target.origin, target.request_target)
+        if anonymous and not same:
+            bare = self._context.plane.bare(request, target.origin, target.request_target)
+            return replace(bare, anonymous=True)
         return replace(request, origin=target.origin, target=target.request_target)
 
     def _destination(self, error: RedirectError, request: Request) -> Target:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from .commands import Deliver, Flow, ReadSome, Sleep
 from .context import Context
-from .decoding import nonsense, refusal
+from .decoding import find_request_id, nonsense, refusal
 from .errors import AgentRunClientError, TransportError
 from .events import ChatDecoder, EventDecoder, JSONLinesDecoder, LineDecoder
 from .flows import perform, read_content
@@ -82,7 +82,7 @@ def stream(context: Context, request: Request) -> Flow[None]:
     head = yield from perform(context, request, _accepted, deadline=deadline)
     reading: Reading = yield Deliver([head])
     if not reading.resume or request.method != "GET":
-        yield from _read(reading.decoder())
+        yield from _read(head, reading.decoder())
         return
     decoder = EventDecoder()  # the same for all: it knows where the last stream ended
     while head.status != 204:  # WHATWG HTML, 9.2.3: that ends it for good
@@ -90,7 +90,7 @@ def stream(context: Context, request: Request) -> Flow[None]:
             # As there; what is no event stream would be asked for again and again.
             raise nonsense(head, b"", "the answer is no event stream: there is nothing to take up again")
         try:
-            yield from _read(decoder)
+            yield from _read(head, decoder)
         except TransportError:
             if context.clock.monotonic() >= deadline:
                 raise
@@ -114,12 +114,24 @@ def _taken_up(head: Head, request: Request, last_event_id: str) -> Request:
         ) from None
 
 
-def _read(decoder: Decoder) -> Flow[None]:
-    while piece := (yield from ReadSome()):
-        yield from _pass_on(decoder, decoder.feed(piece))
-        if isinstance(decoder, ChatDecoder) and decoder.done:
-            return
-    yield from _pass_on(decoder, decoder.end())
+def _read(head: Head, decoder: Decoder) -> Flow[None]:
+    try:
+        while piece := (yield from ReadSome()):
+            yield from _pass_on(decoder, decoder.feed(piece))
+            if isinstance(decoder, ChatDecoder) and decoder.done:
+                return
+        yield from _pass_on(decoder, decoder.end())
+    except AgentRunClientError as error:
+        _tell_whose(error, head)
+        raise
+
+
+def _tell_whose(error: AgentRunClientError, head: Head) -> None:
+    """Says of which answer an error is that what came after the head made."""
+    error.request_id = error.request_id or find_request_id(head.headers, None)
+    if not isinstance(error, TransportError):  # whose status is 0: there is no complete answer
+        error.status_code = error.status_code or head.status
+        error.response_headers = error.response_headers or head.headers
 
 
 def _pass_on(decoder: Decoder, items: list[Any]) -> Flow[None]:

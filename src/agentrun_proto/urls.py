@@ -135,6 +135,8 @@ def resolve(base: str, reference: str) -> Target:
     >>> str(resolve("https://h/a/b?c", "../d").origin), resolve("https://h/a/b?c", "../d#e").path
     ('https://h', '/d')
     """
+    if _LINE_BREAKERS.search(reference):  # which urljoin would drop
+        raise ValueError("a URL cannot hold a line break or NUL")
     return parse_url(urljoin(base, reference).partition("#")[0])
 
 

@@ -19,6 +19,8 @@ from agentrun_proto import (
     DataEndpoint,
     Event,
     Flow,
+    Headers,
+    Invocation,
     Listener,
     Progress,
     Provider,
@@ -26,6 +28,8 @@ from agentrun_proto import (
     Response,
     path_segment,
 )
+from agentrun_proto.super_agents import NAMESPACE as SUPER_AGENTS
+from agentrun_proto.super_agents import invocation_body
 
 from ._logging import log_listener
 from ._network import Operation
@@ -238,6 +242,17 @@ class Operations:
         )
         return lambda clock: found.stream(request, clock=clock, listener=listener)
 
+    def _invoke_super_agent(self, body: Mapping[str, Any], config: Config | None) -> Operation[Invocation]:
+        found, listener = self._overlaid(config).sibling(SUPER_AGENTS), self._listener()
+        request = found.request("POST", "invoke", data=body)
+        return lambda clock: found.invoke_super_agent(request, clock=clock, listener=listener)
+
+    def _stream_invocation(self, invocation: Invocation, config: Config | None) -> Operation[None]:
+        endpoint, listener = self._overlaid(config), self._listener()
+        headers = Headers({"Accept": "text/event-stream"}).merged(invocation.headers)
+        request = endpoint.linked_request(invocation.url, headers)
+        return lambda clock: endpoint.stream(request, clock=clock, listener=listener)
+
 
 class SyncFace(Operations, ABC):
     """The methods of a blocking client.
@@ -318,6 +333,44 @@ class SyncFace(Operations, ABC):
     ) -> Stream:
         """Asks an agent runtime, and returns its answer as a stream: `Stream.chat` gives its chunks."""
         operation = self._invoke_stream(name, _conversation(messages, model, options), endpoint, config)
+        return Stream(lambda: self._begin(operation))
+
+    def invoke_super_agent(
+        self,
+        name: str,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        conversation_id: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        config: Config | None = None,
+    ) -> Invocation:
+        """Sets a super agent to work: the first step of two; the second is `stream_invocation`.
+
+        Args:
+            name: the super agent's.
+            messages: what is said, each with ``role`` and ``content``.
+            conversation_id: an earlier invocation's, to go on with its conversation.
+            options: further members of the request's ``forwardedProps``.
+            config: as everywhere.
+
+        Returns:
+            Where the answer is to be read, and the conversation's id.
+
+        Raises:
+            DecodeError: the service does not say where.
+
+        Source: ``super-agents/__SUPER_AGENT__/invoke``.
+        """
+        body = invocation_body(name, messages, conversation_id, options)
+        return self._run(self._invoke_super_agent(body, config))
+
+    def stream_invocation(self, invocation: Invocation, config: Config | None = None) -> Stream:
+        """What a super agent answers, as a stream: `Stream.events` gives its events.
+
+        It is read where the invocation says, which may be another origin than the endpoint's. The credential
+        and the config's headers go there only if the config lists it (``trusted_origins``).
+        """
+        operation = self._stream_invocation(invocation, config)
         return Stream(lambda: self._begin(operation))
 
     def request(
@@ -553,6 +606,24 @@ class AsyncFace(Operations, ABC):
     ) -> AsyncStream:
         """Asynchronous `SyncFace.invoke_stream`."""
         operation = self._invoke_stream(name, _conversation(messages, model, options), endpoint, config)
+        return AsyncStream(lambda: self._begin_async(operation))
+
+    async def invoke_super_agent_async(
+        self,
+        name: str,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        conversation_id: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        config: Config | None = None,
+    ) -> Invocation:
+        """Asynchronous `SyncFace.invoke_super_agent`."""
+        body = invocation_body(name, messages, conversation_id, options)
+        return await self._run_async(self._invoke_super_agent(body, config))
+
+    def stream_invocation_async(self, invocation: Invocation, config: Config | None = None) -> AsyncStream:
+        """Asynchronous `SyncFace.stream_invocation`."""
+        operation = self._stream_invocation(invocation, config)
         return AsyncStream(lambda: self._begin_async(operation))
 
     async def request_async(
@@ -797,6 +868,8 @@ class NativeFace(AsyncFace):
     stream = AsyncFace.stream_async
     invoke = AsyncFace.invoke_async
     invoke_stream = AsyncFace.invoke_stream_async
+    invoke_super_agent = AsyncFace.invoke_super_agent_async
+    stream_invocation = AsyncFace.stream_invocation_async
 
     async def aclose(self) -> None:
         """Closes the running loop's connections. Nothing needs it: they end with the loop."""

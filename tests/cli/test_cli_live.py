@@ -372,6 +372,40 @@ def test_a_message_makes_no_conversation_of_a_terminal(emulator, talk):
     assert talk("never read", argv=(*MODEL, "hello")) == (0, "hello\n", "")
 
 
+SUPER_AGENT = ("--super-agent",)
+
+
+def test_a_super_agent_is_asked(emulator, run):
+    ran = run("chat", "planner", "Hello, wide\tworld", *SUPER_AGENT)
+    assert (ran.code, ran.out, ran.err) == (0, "Hello, wide\tworld\n", "")
+    asked, read = emulator.requests.last[-2:]
+    assert json.loads(asked.body)["forwardedProps"] == {"metadata": {"agentRuntimeName": "planner"}}
+    assert read.method == "GET"
+
+
+def test_a_super_agent_keeps_the_conversation(emulator, talk):
+    code, out, err = talk("first", "second", argv=SUPER_AGENT)
+    assert (code, out, err) == (0, "first\nsecond\n", "> > > \n")
+    first, second = [json.loads(request.body) for request in emulator.requests.last if request.body]
+    assert "conversationId" not in first["forwardedProps"]
+    assert second["forwardedProps"]["conversationId"]
+    assert [message["content"] for message in second["messages"]] == ["second"]
+
+
+def test_a_super_agent_that_fails_is_told(emulator, run):
+    emulator.service.faults.add(Fault(after=3, then="error"), match="GET")
+    ran = run("chat", "planner", "one two three", *SUPER_AGENT)
+    assert (ran.code, ran.out) == (1, "one \n")
+    assert ran.err.startswith("error: ")
+
+
+@pytest.mark.parametrize("flags", [MODEL, ("--endpoint-name", "Default")])
+def test_a_super_agent_decides_some_things_itself(emulator, run, flags):
+    ran = run("chat", "planner", "hi", *SUPER_AGENT, *flags)
+    assert (ran.code, emulator.requests.count) == (2, 0)
+    assert "leave --model" in ran.err
+
+
 @pytest.mark.skipif(os.name == "nt", reason="there is no pty")
 def test_a_conversation_on_a_real_terminal(emulator, child_environment):
     import pty

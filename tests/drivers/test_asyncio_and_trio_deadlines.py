@@ -30,6 +30,7 @@ from drivers_support import (
     run,
     run_virtual,
     session_of,
+    settled_sockets,
     sockets,
     stuck_server,
     turns,
@@ -82,7 +83,7 @@ def test_silence_before_the_answer(backend, case):
 
     async def main():
         with stuck_server() as (url, _):
-            before = sockets()
+            before = settled_sockets()
             client = native(backend)(Config(data_endpoint=url, timeout=timeout, retry=Retry.never()))
             for _ in range(2):
                 assert await duration(backend, client.get("x"), kind) == pytest.approx(seconds, abs=1e-6)
@@ -107,7 +108,7 @@ def test_connecting(backend, case):
 
     async def main():
         with unreachable_server() as url:
-            before = sockets()
+            before = settled_sockets()
             client = native(backend)(Config(data_endpoint=url, timeout=timeout, retry=Retry.never()))
             assert await duration(backend, client.get("x"), ConnectTimeout) == pytest.approx(
                 seconds, abs=1e-6
@@ -125,7 +126,7 @@ def test_tls_handshake(backend, case, authority):
 
     async def main():
         with stuck_server() as (url, _):
-            before = sockets()
+            before = settled_sockets()
             config = Config(data_endpoint=url.replace("http", "https"), timeout=timeout, retry=Retry.never())
             client = native(backend)(config, tls=TLS(ca_file=authority.ca_file))
             assert await duration(backend, client.get("x"), ConnectTimeout) == pytest.approx(
@@ -153,7 +154,7 @@ def test_a_peer_that_does_not_read(backend, case, kind, tmp_path):
 
     async def main():
         with stuck_server() as (url, _):
-            before = sockets()
+            before = settled_sockets()
             client = native(backend)(Config(data_endpoint=url, timeout=timeout, retry=Retry.never()))
             operation = (
                 client.post("x", BIG) if kind == "call" else client.upload("x", tmp_path / "big", "/x")
@@ -175,7 +176,7 @@ def test_pool(backend, timeout, seconds):
 
     async def main():
         with stuck_server() as (url, _):
-            before = sockets()
+            before = settled_sockets()
             client = native(backend)(
                 Config(data_endpoint=url, timeout=50, retry=Retry.never()), limits=Limits(total=1)
             )

@@ -27,6 +27,7 @@ from drivers_support import (
     run,
     run_asyncio,
     session_of,
+    settled_sockets,
     sockets,
     turns,
     uvloop,
@@ -355,7 +356,7 @@ def test_keyboard_interrupt_at_every_command_of_a_blocking_call(kind, emulator, 
     perform = client._session._network._perform
     former = dict(perform)
     pool = client._session.pool
-    before = sockets() - len(pool.idle)
+    before = settled_sockets() - len(pool.idle)
     (tmp_path / "out").mkdir()
     for nth in range(100):
         left = nth
@@ -395,7 +396,7 @@ def test_keyboard_interrupt_at_every_command_of_a_blocking_call(kind, emulator, 
 def test_sockets_of_a_collected_client_are_closed_while_its_loop_goes_on(backend, emulator):
     async def main():
         gc.collect()  # of what earlier tests have left
-        before = sockets()
+        before = settled_sockets()
         client = native(backend)(emulator.config())
         await client.get("resources")
         assert sockets() == before + 1
@@ -411,7 +412,7 @@ def test_sockets_of_a_collected_client_are_closed_while_its_loop_goes_on(backend
 def test_a_client_that_goes_away_amid_its_call_is_kept_until_then(backend, emulator):
     async def main():
         gc.collect()  # of what earlier tests have left
-        before = sockets()
+        before = settled_sockets()
         operation = native(backend)(emulator.config()).get("resources")
         gc.collect()
         assert (await operation)["code"] == "SUCCESS"
@@ -426,7 +427,7 @@ def test_a_client_that_goes_away_amid_its_call_is_kept_until_then(backend, emula
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_client_on_one_loop_after_another(backend, emulator):
     """Each loop has its own connections; those of a loop that is over are gone, its session too."""
-    before = sockets()
+    before = settled_sockets()
     client = native(backend)(emulator.config())
 
     async def main():
@@ -446,7 +447,7 @@ def test_aclose_amid_a_call(backend, emulator):
     """The call goes on; its connection is closed after it."""
 
     async def main():
-        before = sockets()
+        before = settled_sockets()
         client = native(backend)(emulator.config())
         await client.get("resources")
         got = []

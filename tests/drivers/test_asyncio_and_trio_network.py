@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import socket
 import ssl
 import threading
@@ -28,6 +27,7 @@ from drivers_support import (
     native,
     run,
     session_of,
+    settled_sockets,
     sockets,
     turns,
 )
@@ -248,7 +248,7 @@ def test_connection_reset_amid_an_answer(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_tls_connections_are_used_again(backend, authority):
     async def main():
-        before = sockets()
+        before = settled_sockets()
         with serve("https", authority) as server:
             client = open_client(backend, server, authority)
             for number in range(10):
@@ -266,7 +266,7 @@ def test_tls_connections_are_used_again(backend, authority):
 def test_tls_with_an_unknown_authority(backend, authority, tmp_path):
     async def main():
         other = Authority(tmp_path)
-        before = sockets()
+        before = settled_sockets()
         with serve("https", authority) as server:
             client = native(backend)(server.config(), tls=TLS(ca_file=other.ca_file))
             accepted = sockets()
@@ -312,7 +312,7 @@ def test_tls_with_a_peer_that_speaks_plain_http(backend, authority):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_missing_authority_file_is_the_callers_error_and_leaks_nothing(backend, authority):
     async def main():
-        before = sockets()
+        before = settled_sockets()
         with serve("https", authority) as server:
             client = native(backend)(server.config(), tls=TLS(ca_file="no-such-file.pem"))
             listening = sockets()
@@ -358,7 +358,7 @@ def test_unix_socket(backend, scheme, authority, tmp_path):
     path = str(tmp_path / "socket")
 
     async def main():
-        before = sockets()
+        before = settled_sockets()
         with serve(scheme, authority, unix_socket=path) as server:
             config = server.config(data_endpoint=f"{scheme}://localhost")
             client = native(backend)(config, unix_socket=path, tls=TLS(ca_file=authority.ca_file))
@@ -432,8 +432,7 @@ async def assert_places(client, count):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_name_that_is_none(backend):
     async def main():
-        gc.collect()  # what other tests left to be collected is not to be counted
-        before = sockets()
+        before = settled_sockets()
         with RawServer() as server:
             config = server.config(data_endpoint="http://no-such-host.invalid:1")
             client = native(backend)(config)
@@ -518,7 +517,7 @@ def test_a_peer_that_says_goodbye_amid_a_long_body(backend, scheme, authority):
     gone = threading.Event()
 
     async def main():
-        before = sockets()
+        before = settled_sockets()
         with serve(scheme, authority, (BeforeBody(), HalfClose(gone))) as server:
             client = native(backend)(server.config(timeout=20.0), tls=TLS(ca_file=authority.ca_file))
             with pytest.raises(IncompleteError):

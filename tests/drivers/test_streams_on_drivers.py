@@ -11,6 +11,7 @@ import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from dataclasses import replace
 
 import pytest
 import trio
@@ -22,6 +23,7 @@ from agentrun_proto import (
     DecodeError,
     IncompleteError,
     NotFoundError,
+    PermissionDeniedError,
     ProtocolError,
     ReadTimeout,
     Retry,
@@ -38,6 +40,7 @@ from drivers_support import (
     native,
     run,
     session_of,
+    settled_sockets,
     sockets,
     turns,
 )
@@ -124,6 +127,12 @@ class Awaited:
 
     def invoke_stream(self, *args, **options):
         return AwaitedStream(self.client.invoke_stream(*args, **options))
+
+    def stream_invocation(self, *args, **options):
+        return AwaitedStream(self.client.stream_invocation(*args, **options))
+
+    async def invoke_super_agent(self, *args, **options):
+        return self.client.invoke_super_agent(*args, **options)
 
     async def get(self, *args, **options):
         return self.client.get(*args, **options)
@@ -645,7 +654,7 @@ def test_no_descriptor_stays(emulator_elsewhere, backend, how):
 
     async def body(client):
         await client.get("resources")
-        before = sockets()
+        before = settled_sockets()
         for _ in range(3):
             await begun(client)
         gc.collect()
@@ -804,6 +813,42 @@ def test_a_chat_that_fails(backend, transport, content, kind, message):
     with RawServer(chunked(content)) as server:
         play(backend, transport, server.config(retry=SOON), body)
         assert len(server.requests) == 2
+
+
+# --- super agents, whose answers are read elsewhere
+
+
+def deltas(events):
+    return [event.json()["delta"] for event in events if event.type == "TEXT_MESSAGE_CONTENT"]
+
+
+@on_every_driver
+@pytest.mark.parametrize("trusted", [False, True], ids=["another's", "listed"])
+def test_a_super_agent_in_two_steps(backend, transport, trusted):
+    said = [{"role": "user", "content": "to be said again"}]
+
+    async def body(client):
+        first = await client.invoke_super_agent("planner", said)
+        async with client.stream_invocation(first) as stream:
+            assert deltas(await all_of(stream.events())) == ["to ", "be ", "said ", "again"]
+        again = await client.invoke_super_agent("planner", said, conversation_id=first.conversation_id)
+        assert again.conversation_id == first.conversation_id
+        assert again.url != first.url
+        with pytest.raises(PermissionDeniedError):
+            async with client.stream_invocation(replace(again, headers=first.headers)):
+                pass
+        async with client.stream_invocation(again) as stream:
+            assert len(await all_of(stream.events())) == 8
+
+    with Emulator() as elsewhere, Emulator(streams=elsewhere) as emulator:
+        config = Config(headers={"X-Mine": "1"}, trusted_origins=[elsewhere.endpoint] if trusted else [])
+        play(backend, transport, Config.from_env(emulator.environment).merge(config), body)
+        assert emulator.requests.count == 2
+        for request in elsewhere.requests.last:
+            names = {name for name, _ in request.headers}
+            assert {"agentrun-authorization", "x-mine"} & names == (
+                {"agentrun-authorization", "x-mine"} if trusted else set()
+            )
 
 
 # --- event streams that are taken up again

@@ -31,7 +31,7 @@ TRANSPORTS = Path(agentrun_transports.__file__).parent
 CORE_RANKS: tuple[frozenset[str], ...] = (
     frozenset({"__init__"}),
     frozenset({"api"}),
-    frozenset({"streams", "tokens", "transfers"}),
+    frozenset({"streams", "super_agents", "tokens", "transfers"}),
     frozenset({"flows"}),
     frozenset({"recovery"}),
     frozenset({"context"}),

@@ -170,6 +170,39 @@ def test_a_chat_that_is_not_done() -> None:
         flow.answer(b"")
 
 
+NAMED = Head(status=200, headers=Headers({"x-acs-request-id": "r-1"}))
+
+
+@pytest.mark.parametrize(
+    ("reading", "content", "status"),
+    [
+        (JSON_LINES, b"no\n", 200),
+        (LINES, b"\xff\n", 200),
+        (CHAT, b'data: {"error":"hot"}\n\n', 200),
+        (CHAT, b"data: no\n\n", 200),
+    ],
+)
+def test_an_error_within_a_stream_says_of_which_answer_it_is(
+    reading: Any, content: bytes, status: int
+) -> None:
+    flow = entered(reading, NAMED, method="POST")
+    with pytest.raises(AgentRunClientError) as caught:
+        flow.answer(content)
+    error = caught.value
+    assert (error.status_code, error.request_id, dict(error.response_headers)) == (
+        status,
+        "r-1",
+        dict(NAMED.headers),
+    )
+
+
+def test_a_connection_that_breaks_leaves_the_id_and_no_status() -> None:
+    flow = entered(PIECES, NAMED)
+    with pytest.raises(IncompleteError) as caught:
+        flow.fail(IncompleteError("cut"))
+    assert (caught.value.status_code, caught.value.request_id) == (0, "r-1")
+
+
 # --- taken up again
 
 

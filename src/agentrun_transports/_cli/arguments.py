@@ -167,8 +167,10 @@ def _chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--endpoint-name",
         metavar="NAME",
-        default="Default",
         help="the runtime's endpoint (default: Default)",
+    )
+    parser.add_argument(
+        "--super-agent", action="store_true", help="RUNTIME is a super agent's: it keeps the conversation"
     )
     add_flags(parser, namespace=False)
 
@@ -309,11 +311,12 @@ agentrun-data stream POST contexts/execute --data '{"code": "1 + 1"}' --namespac
         usage="RUNTIME [MESSAGE] [--model NAME] [...]",
         summary="talk to an agent runtime",
         description="Says MESSAGE, or what stdin holds, to an agent runtime that speaks OpenAI's protocol, "
-        "and types its answer as it comes. On a terminal and without MESSAGE, it is a conversation: a line "
-        "is a message, Ctrl-D ends it.",
+        "and types its answer as it comes; or to a super agent. On a terminal and without MESSAGE, it is a "
+        "conversation: a line is a message, Ctrl-D ends it.",
         examples="""\
 agentrun-data chat my-agent 'Why is the sky blue?' --model qwen-max
 agentrun-data chat my-agent --model qwen-max --endpoint-name Default 'Why is the sky blue?'
+agentrun-data chat my-super-agent --super-agent 'Plan a journey to Hangzhou'
 echo 'Why is the sky blue?' | agentrun-data chat my-agent --model qwen-max""",
         takes=_chat,
         run=chat,

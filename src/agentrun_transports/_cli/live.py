@@ -1,24 +1,23 @@
 """stream and chat: answers that are shown while they arrive.
 
 Rules of this file: what has come is on stdout before more is waited for; content goes there as it is, and
-only for a terminal is it made harmless; an answer that broke off is no part of the conversation.
+only for a terminal is it made harmless; an answer that broke off is no part of a conversation that we keep.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any, TextIO
+from collections.abc import Iterable
+from typing import Any, Protocol, TextIO, cast
 
-from agentrun_proto import AgentRunClientError, Headers
+from agentrun_proto import AgentRunClientError, Headers, ServerSentEvent
 
 from .._blocking_client import BlockingClient
 from .failures import DONE, describe, exit_code
 from .requests import merged_query, read_data
 from .screen import Screen
 from .settings import read_config, read_namespace
-
-Message = dict[str, str]
 
 
 def stream(args: argparse.Namespace, screen: Screen) -> int:
@@ -53,24 +52,65 @@ def chat(args: argparse.Namespace, screen: Screen) -> int:
     """The command chat.
 
     Raises:
-        ValueError: there is no message.
+        ValueError: there is no message, or a flag that a super agent has no use for.
     """
+    if args.super_agent and (args.model is not None or args.endpoint_name is not None):
+        raise ValueError("a super agent decides these itself: leave --model and --endpoint-name out")
     stdin: TextIO | None = sys.stdin  # None where a shell closed it
     with BlockingClient(read_config(args)) as client:
+        partner = _SuperAgent(client, args) if args.super_agent else _Runtime(client, args)
         message: str | None = args.message
         if message is None and stdin is not None:
             if stdin.isatty():
-                return _converse(client, args, stdin, screen)
+                return _converse(partner, args.command, stdin, screen)
             message = stdin.buffer.read().decode().rstrip("\r\n")
         if not message:
             raise ValueError("there is no message: give one, or pipe it in")
-        _ask(client, args, [_said("user", message)], screen)
+        partner.ask(message, screen)
     return DONE
 
 
-def _converse(client: BlockingClient, args: argparse.Namespace, stdin: TextIO, screen: Screen) -> int:
+class _Partner(Protocol):
+    def ask(self, message: str, screen: Screen) -> None:
+        """Types what is answered as it comes."""
+        ...
+
+
+class _Runtime:
+    """An agent runtime, which is told all of the conversation each time."""
+
+    def __init__(self, client: BlockingClient, args: argparse.Namespace) -> None:
+        self._client, self._args = client, args
+        self._conversation: list[dict[str, str]] = []
+
+    def ask(self, message: str, screen: Screen) -> None:
+        args = self._args
+        asked = [*self._conversation, _said("user", message)]
+        with self._client.invoke_stream(
+            args.runtime, asked, model=args.model, endpoint=args.endpoint_name or "Default"
+        ) as answer:
+            answered = _type(map(_content, answer.chat()), screen)
+        self._conversation = [*asked, _said("assistant", answered)]
+
+
+class _SuperAgent:
+    """A super agent, which keeps the conversation itself."""
+
+    def __init__(self, client: BlockingClient, args: argparse.Namespace) -> None:
+        self._client, self._name = client, args.runtime
+        self._conversation_id: str | None = None
+
+    def ask(self, message: str, screen: Screen) -> None:
+        invocation = self._client.invoke_super_agent(
+            self._name, [_said("user", message)], conversation_id=self._conversation_id
+        )
+        self._conversation_id = invocation.conversation_id
+        with self._client.stream_invocation(invocation) as answer:
+            _type(map(_delta, answer.events()), screen)
+
+
+def _converse(partner: _Partner, command: str, stdin: TextIO, screen: Screen) -> int:
     """Asks what is typed, line by line; the exit code is that of the last answer, as in a shell."""
-    conversation: list[Message] = []
     code = DONE
     while True:
         screen.prompt("> ")
@@ -81,34 +121,29 @@ def _converse(client: BlockingClient, args: argparse.Namespace, stdin: TextIO, s
         message = line.rstrip("\r\n")
         if not message.strip():
             continue
-        asked = [*conversation, _said("user", message)]
         try:
-            conversation = [*asked, _said("assistant", _ask(client, args, asked, screen))]
+            partner.ask(message, screen)
             code = DONE
         except AgentRunClientError as error:
-            screen.failure(describe(error, args.command))
+            screen.failure(describe(error, command))
             code = exit_code(error)
 
 
-def _ask(client: BlockingClient, args: argparse.Namespace, asked: list[Message], screen: Screen) -> str:
-    """Types the answer as it comes, and returns the whole of it."""
-    pieces: list[str] = []
+def _type(pieces: Iterable[str], screen: Screen) -> str:
+    """Types the pieces of an answer as they come, and returns the whole of it."""
+    typed: list[str] = []
     try:
-        with client.invoke_stream(
-            args.runtime, asked, model=args.model, endpoint=args.endpoint_name
-        ) as answer:
-            for chunk in answer.chat():
-                piece = _content(chunk)
-                if piece:
-                    pieces.append(piece)
-                    screen.text(piece)
+        for piece in pieces:
+            if piece:
+                typed.append(piece)
+                screen.text(piece)
     finally:
-        if pieces:
+        if typed:
             screen.text("\n")
-    return "".join(pieces)
+    return "".join(typed)
 
 
-def _said(role: str, content: str) -> Message:
+def _said(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}
 
 
@@ -127,3 +162,27 @@ def _content(chunk: dict[str, Any]) -> str:
     except (KeyError, IndexError, TypeError):
         return ""
     return content if isinstance(content, str) else ""
+
+
+def _delta(event: ServerSentEvent) -> str:
+    """The text in an event of a super agent, by the names of AG-UI.
+
+    Others tell when a run or a message begins and ends, and of the calls of tools.
+
+    Raises:
+        AgentRunClientError: the run failed.
+
+    >>> _delta(ServerSentEvent(data='{"type": "TEXT_MESSAGE_CONTENT", "delta": "Hello"}'))
+    'Hello'
+    """
+    told = event.json()
+    fields = cast("dict[str, Any]", told) if isinstance(told, dict) else {}
+    if fields.get("type") == "RUN_ERROR":
+        code = fields.get("code")
+        raise AgentRunClientError(
+            str(fields.get("message") or "the super agent failed, and says no more"),
+            error_code=code if isinstance(code, str) else None,
+            response_body=told,
+        )
+    delta = fields.get("delta") if fields.get("type") == "TEXT_MESSAGE_CONTENT" else None
+    return delta if isinstance(delta, str) else ""
