@@ -9,16 +9,17 @@ from __future__ import annotations
 from binascii import b2a_base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from .body import JSON_TYPE, encode_body
+from .codings import accept_encoding
 from .commands import Clock, Flow, Progress
 from .config import Config, Timeout, call_timeout, transfer_timeout
 from .context import Context, Identity, Standing
 from .credentials import AccessKey, AccessToken, Credential, Provider
-from .decoding import ACCEPT_ENCODING, Response, decode
+from .decoding import Response, decode
 from .errors import CredentialError, bare
 from .flows import call, exchange, upload
 from .messages import SECRET_FIELDS, Head, Headers, Request
@@ -47,9 +48,19 @@ VERSION = "0.1.0"
 _TRANSPORT_FIELDS = frozenset(
     {"content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
-_DEFAULT_FIELDS = Headers(
-    {"User-Agent": f"agentrun-proto/{VERSION}", "Accept": JSON_TYPE, "Accept-Encoding": ACCEPT_ENCODING}
-)
+
+
+def _default_fields() -> Headers:
+    return _fields_asking_for(accept_encoding())
+
+
+@lru_cache(maxsize=8)
+def _fields_asking_for(codings: str) -> Headers:
+    return Headers(
+        {"User-Agent": f"agentrun-proto/{VERSION}", "Accept": JSON_TYPE, "Accept-Encoding": codings}
+    )
+
+
 # Files are saved as they are stored: nothing is to be taken off them.
 _FILE_FIELDS = Headers({"Accept": "*/*", "Accept-Encoding": "identity"})
 # What a request may keep when it is sent to another origin: what it asks for.
@@ -160,7 +171,7 @@ class DataEndpoint:
             self._reserved = RESERVED_FOR_KEY | RESERVED_FOR_TOKEN
         self._root = _root_of(self.origin, target)
         self.base_url = self._root + target.path.rstrip("/")
-        self._headers = _DEFAULT_FIELDS
+        self._headers = _default_fields()
         if target.userinfo is not None:
             self._headers = self._headers.merged({"Authorization": _basic(target.userinfo)})
         self._headers = self._with(self.config.headers)
@@ -176,7 +187,7 @@ class DataEndpoint:
         if self._resource is None or isinstance(credential, AccessToken):
             return own
         return Identity(
-            obtain=partial(ControlPlane(self.config, own, _DEFAULT_FIELDS).obtain, self._resource)
+            obtain=partial(ControlPlane(self.config, own, _default_fields()).obtain, self._resource)
         )
 
     def overlaid(self, config: Config | None, key: AccessKey | None = None) -> DataEndpoint:
@@ -385,7 +396,7 @@ class DataEndpoint:
         """The request for another origin: what it asks for, and nothing that says who asks."""
         configured = self.config.headers or Headers()
         kept = {name: request.headers.get(name) for name in _NEUTRAL_FIELDS if name not in configured}
-        headers = _DEFAULT_FIELDS.merged({name: value for name, value in kept.items() if value is not None})
+        headers = _default_fields().merged({name: value for name, value in kept.items() if value is not None})
         return Request(method=request.method, origin=origin, target=target, headers=headers)
 
     def _hooked(self, auth: AuthHook, request: Request) -> Request:
@@ -515,7 +526,7 @@ class DataEndpoint:
             method="GET",
             origin=target.origin,
             target=target.request_target,
-            headers=self._with(asked) if trusted else _DEFAULT_FIELDS.merged(asked),
+            headers=self._with(asked) if trusted else _default_fields().merged(asked),
             anonymous=not trusted,
         )
 

@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from math import isfinite
 from typing import Any, NoReturn, cast
 
+from .codings import CodingError, ContentDecoder
 from .errors import AgentRunClientError, DecodeError, error_class
 from .messages import Head, Headers
 
 MAX_BODY = 64 * 1024 * 1024
 """The largest answer, in bytes, that is held in memory: as received, and again once decoded."""
 
-ACCEPT_ENCODING = "gzip, deflate"
-
 # Where the request id is when the body has none, in this order (SERVICE: Answers).
 REQUEST_ID_FIELDS = ("x-acs-request-id", "x-agentrun-request-id", "x-request-id", "x-fc-request-id")
 
-_MAX_MEMBERS = 100  # of a gzip content; more than two have no honest use in an answer
 _SHOWN = 300  # characters of an answer that is no JSON, in a message
 _MAX_WAIT = 366 * 86400.0
 _HTTP_DATE = re.compile(
@@ -252,46 +249,39 @@ def http_date(value: str) -> float | None:
     return moment.timestamp()
 
 
+def content_decoder(head: Head) -> ContentDecoder | None:
+    """What takes the content coding of an answer off, if it has one.
+
+    Raises:
+        DecodeError: one that was not asked for, or more than one.
+    """
+    coding = head.headers.get("content-encoding", "").strip().lower()
+    if coding in ("", "identity"):
+        return None
+    try:
+        return ContentDecoder(coding)
+    except CodingError as error:
+        raise nonsense(head, b"", str(error)) from None
+
+
 def take_off_coding(head: Head, content: bytes, limit: int = MAX_BODY) -> bytes:
-    """The content with its content codings taken off (RFC 9110, 8.4), at most `limit` bytes of it.
+    """The content with its content coding taken off (RFC 9110, 8.4), at most `limit` bytes of it.
 
     Raises:
         DecodeError: a coding we did not ask for, more than one, damaged or cut data, or more than `limit`.
     """
-    coding = head.headers.get("content-encoding", "").strip().lower()
-    if coding in ("", "identity") or not content:
+    decoder = content_decoder(head)
+    if decoder is None:
         return content
-    try:
-        if coding in ("gzip", "x-gzip"):
-            return _inflate(content, 31, limit)
-        if coding == "deflate":
-            # RFC 9110, 8.4.1.2: a zlib stream; some servers send a bare deflate stream all the same.
-            zlib_header = content[0] & 15 == 8 and int.from_bytes(content[:2], "big") % 31 == 0
-            return _inflate(content, 15 if zlib_header else -15, limit)
-    except (zlib.error, EOFError) as error:
-        message = f"the answer's {coding} coding is damaged: {error}"
-    except OverflowError:
-        message = f"the answer is larger than {limit} bytes once its {coding} coding is taken off"
-    else:
-        message = f"the answer has a content coding that was not asked for: {coding[:_SHOWN]}"
-    raise nonsense(head, b"", message)
-
-
-def _inflate(data: bytes, window_bits: int, limit: int) -> bytes:
     pieces: list[bytes] = []
     room = limit
-    for _ in range(_MAX_MEMBERS):
-        inflater = zlib.decompressobj(window_bits)
-        piece = inflater.decompress(data, room + 1)
-        room -= len(piece)
-        if room < 0:
-            raise OverflowError
-        if not inflater.eof:
-            raise EOFError("it ends too early")
-        pieces.append(piece)
-        data = inflater.unused_data
-        if not data:
-            return b"".join(pieces)
-        if window_bits != 31:
-            break  # RFC 1952, 2.2: only gzip may have further members
-    raise EOFError("bytes follow its end")
+    try:
+        for piece in decoder.feed(content):
+            room -= len(piece)
+            if room < 0:
+                raise CodingError(f"the answer is larger than {limit} bytes once its coding is taken off")
+            pieces.append(piece)
+        decoder.end()
+    except CodingError as error:
+        raise nonsense(head, b"", str(error)) from None
+    return b"".join(pieces)

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .codings import CodingError
 from .commands import Deliver, Flow, ReadSome, Sleep
 from .context import Context
-from .decoding import find_request_id, nonsense, refusal
+from .decoding import content_decoder, find_request_id, nonsense, refusal
 from .errors import AgentRunClientError, TransportError
 from .events import ChatDecoder, EventDecoder, JSONLinesDecoder, LineDecoder
 from .flows import perform, read_content
@@ -115,12 +116,18 @@ def _taken_up(head: Head, request: Request, last_event_id: str) -> Request:
 
 
 def _read(head: Head, decoder: Decoder) -> Flow[None]:
+    coded = content_decoder(head)
     try:
         while piece := (yield from ReadSome()):
-            yield from _pass_on(decoder, decoder.feed(piece))
-            if isinstance(decoder, ChatDecoder) and decoder.done:
-                return
+            for part in (piece,) if coded is None else coded.feed(piece):
+                yield from _pass_on(decoder, decoder.feed(part))
+                if isinstance(decoder, ChatDecoder) and decoder.done:
+                    return
+        if coded is not None:
+            coded.end()
         yield from _pass_on(decoder, decoder.end())
+    except CodingError as error:
+        raise nonsense(head, b"", str(error)) from None
     except AgentRunClientError as error:
         _tell_whose(error, head)
         raise
@@ -146,6 +153,5 @@ def _accepted(head: Head) -> Flow[Head]:
     """The head of an answer that can be read; raises otherwise."""
     if not 200 <= head.status < 300:
         raise refusal(head, (yield from read_content(head)))
-    if head.headers.get("content-encoding", "identity").lower() != "identity":
-        raise nonsense(head, b"", "the stream has a content coding, which was not asked for")
+    content_decoder(head)  # raises
     return head

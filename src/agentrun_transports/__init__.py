@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._blocking_call import BlockingCallWarning
 from ._blocking_client import BlockingClient
+from ._codings import offer_what_is_installed
 from ._pool import Limits
 from ._proxies import Proxies
 from ._streams import AsyncStream, Stream
@@ -28,6 +29,8 @@ __all__ = [
     "Stream",
     "TrioClient",
 ]
+
+offer_what_is_installed()
 
 
 def __getattr__(name: str) -> Any:

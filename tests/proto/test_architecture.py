@@ -37,7 +37,7 @@ CORE_RANKS: tuple[frozenset[str], ...] = (
     frozenset({"context"}),
     frozenset({"retry", "signing", "decoding", "events", "body", "multipart"}),
     frozenset({"messages", "urls", "credentials", "credential_cache", "config", "commands", "telemetry"}),
-    frozenset({"errors"}),
+    frozenset({"codings", "errors"}),
 )
 # ... and of its own rank only these, which form no circle.
 WITHIN_A_RANK: Mapping[str, frozenset[str]] = {
@@ -95,6 +95,7 @@ _LEAVES = frozenset(
         "_addresses",
         "_awaitable",
         "_blocking_call",
+        "_codings",
         "_crc64",
         "_drive",
         "_logging",

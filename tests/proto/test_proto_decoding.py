@@ -431,9 +431,8 @@ def test_law_a_cut_gzip_is_never_a_value(length):
 @pytest.mark.parametrize(
     "coding",
     [
-        "br",
-        "zstd",
         "compress",
+        "dcb",
         "gzip, gzip",
         "gzip, deflate",
         "unknown",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from typing import Any
 
 import pytest
@@ -34,12 +36,14 @@ from agentrun_proto import (
     Sleep,
     Timeout,
 )
+from agentrun_proto.codings import PIECE
 from agentrun_proto.streams import DEFAULT_RETRY
 from proto_strategies import ByHand, FakeClock
 
 OK = Head(status=200)
 EVENT_HEAD = Head(status=200, headers=Headers({"Content-Type": "text/event-stream; charset=utf-8"}))
 NO_CONTENT = Head(status=204)
+NAMED = Head(status=200, headers=Headers({"x-acs-request-id": "r-1"}))
 
 
 def a_stream(method: str = "GET", clock: FakeClock | None = None, **config: Any) -> ByHand:
@@ -102,12 +106,55 @@ def test_a_request_for_a_stream_asks_for_no_coding() -> None:
     assert command.request.headers["x-own"] == "a"
 
 
-@pytest.mark.parametrize("coding", ["gzip", "GZIP, identity", "br"])
+@pytest.mark.parametrize("coding", ["compress", "GZIP, identity", "gzip, deflate"])
 def test_a_coding_is_refused_with_the_head(coding: str) -> None:
     flow = a_stream()
     with pytest.raises(DecodeError, match="coding") as caught:
         flow.answer(Head(status=200, headers=Headers({"Content-Encoding": coding, "x-acs-request-id": "r"})))
     assert (caught.value.status_code, caught.value.request_id) == (200, "r")
+
+
+def coded(coding: str) -> Head:
+    return Head(
+        status=200, headers=Headers({"Content-Encoding": coding, "Content-Type": "text/event-stream"})
+    )
+
+
+def test_a_coding_is_taken_off_as_it_comes() -> None:
+    squeeze = zlib.compressobj(9, zlib.DEFLATED, 31)
+
+    def flushed(text: bytes) -> bytes:
+        return squeeze.compress(text) + squeeze.flush(zlib.Z_SYNC_FLUSH)
+
+    flow = entered(LINES, coded("GZip"))
+    assert brings(flow, flushed(b"one\ntwo")) == ["one"]
+    assert brings(flow, flushed(b"\nthree\n")) == ["two", "three"]
+    assert brings(flow, squeeze.flush()) == []
+    assert brings(flow, b"") == []
+    assert flow.done
+
+
+def test_a_bomb_comes_in_pieces() -> None:
+    flow = entered(PIECES, coded("deflate"))
+    flow.answer(zlib.compress(bytes(8 << 20)))
+    sizes = []
+    while isinstance(flow.command, Deliver):
+        sizes.append(len(flow.command.items[0]))
+        flow.answer(None)
+    assert sum(sizes) == 8 << 20
+    assert max(sizes) <= PIECE
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"no gzip at all", "damaged"), (gzip.compress(b"x\n")[:-1], "too early")]
+)
+def test_damage_amid_a_stream(content: bytes, said: str) -> None:
+    flow = entered(PIECES, Head(status=200, headers=NAMED.headers.merged({"Content-Encoding": "gzip"})))
+    with pytest.raises(DecodeError, match=said) as caught:
+        flow.answer(content)
+        while not flow.done:
+            flow.answer(None if isinstance(flow.command, Deliver) else b"")
+    assert (caught.value.status_code, caught.value.request_id) == (200, "r-1")
 
 
 def test_identity_is_no_coding() -> None:
@@ -168,9 +215,6 @@ def test_a_chat_that_is_not_done() -> None:
     assert brings(flow, b'data: {"i":1}\n\n') == [{"i": 1}]
     with pytest.raises(IncompleteError, match="DONE"):
         flow.answer(b"")
-
-
-NAMED = Head(status=200, headers=Headers({"x-acs-request-id": "r-1"}))
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from agentrun_proto import (
     Secret,
     Send,
 )
+from agentrun_proto.codings import accept_encoding
 from agentrun_transports.emulator.messages import Request as Received
 from agentrun_transports.emulator.verify import Account, verify_acs3
 from proto_strategies import NOON, ByHand, FakeClock, load
@@ -135,7 +136,7 @@ def test_the_request_for_a_token_is_exact(kind):
     assert dict(request.headers) == {
         "user-agent": "agentrun-proto/0.1.0",
         "accept": "application/json",
-        "accept-encoding": "gzip, deflate",
+        "accept-encoding": accept_encoding(),
     }
     assert verified(request) == NONCE.hex()
 

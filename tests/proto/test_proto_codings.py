@@ -1,0 +1,130 @@
+"""Codings piece by piece: any split gives the same, and no coding makes much of little."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import zlib
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import agentrun_transports  # noqa: F401 - which offers what is installed
+from agentrun_proto import Config, DataEndpoint
+from agentrun_proto.codings import MAX_RATIO, PIECE, CodingError, ContentDecoder, accept_encoding
+from proto_strategies import PROPERTY
+
+brotli = pytest.importorskip("brotli", reason="pip install 'agentrun-proto[codings]'")
+try:
+    from compression import zstd
+except ImportError:
+    zstd = pytest.importorskip("backports.zstd", reason="pip install 'agentrun-proto[codings]'")
+
+ENCODE: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": lambda data: gzip.compress(data, mtime=0),
+    "deflate": zlib.compress,
+    "br": brotli.compress,
+    "zstd": zstd.compress,
+}
+CODINGS = pytest.mark.parametrize("coding", ENCODE)
+MIXED = random.Random(1).randbytes(3000) + b"abc" * 200_000
+
+
+def taken_off(coding: str, *pieces: bytes) -> list[bytes]:
+    decoder = ContentDecoder(coding)
+    found = [piece for data in pieces for piece in decoder.feed(data)]
+    decoder.end()
+    return found
+
+
+def test_all_that_is_installed_is_asked_for():
+    assert accept_encoding().split(", ") == list(ENCODE)
+    request = DataEndpoint(Config(account_id="1")).request("GET", "r")
+    assert request.headers["accept-encoding"] == accept_encoding()
+
+
+@CODINGS
+def test_whole(coding):
+    found = taken_off(coding, ENCODE[coding](MIXED))
+    assert b"".join(found) == MIXED
+    assert max(map(len, found)) <= 2 * PIECE, "brotli's bound is a soft one"
+
+
+@CODINGS
+def test_byte_by_byte(coding):
+    content = ENCODE[coding](MIXED[:4000])
+    assert b"".join(taken_off(coding, *(bytes([byte]) for byte in content))) == MIXED[:4000]
+
+
+@CODINGS
+@PROPERTY
+@given(st.binary(max_size=2000), st.data())
+def test_law_the_split_does_not_matter(coding, plain, data):
+    content = ENCODE[coding](plain)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(content)), max_size=5)))
+    pieces = [content[a:b] for a, b in zip([0, *cuts], [*cuts, len(content)], strict=True)]
+    assert b"".join(taken_off(coding, *pieces)) == plain
+
+
+@CODINGS
+def test_every_end_that_comes_too_early(coding):
+    content = ENCODE[coding](b"some words, and some words again")
+    for length in range(1, len(content)):
+        with pytest.raises(CodingError, match="damaged"):
+            taken_off(coding, content[:length])
+
+
+@CODINGS
+def test_nothing_at_all_is_no_damage(coding):
+    assert taken_off(coding) == taken_off(coding, b"") == []
+
+
+@CODINGS
+def test_noise_is_damage(coding):
+    noise = random.Random(2)
+    for _ in range(200):
+        with pytest.raises(CodingError):
+            taken_off(coding, b"\xff\xff" + noise.randbytes(40))
+
+
+@CODINGS
+def test_further_members(coding):
+    twice = ENCODE[coding](b"one, ") + ENCODE[coding](b"two")
+    if coding in ("gzip", "zstd"):
+        assert b"".join(taken_off(coding, twice)) == b"one, two"
+        assert b"".join(taken_off(coding, *(bytes([byte]) for byte in twice))) == b"one, two"
+    else:
+        with pytest.raises(CodingError, match="damaged"):
+            taken_off(coding, twice)
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd"])
+def test_a_bomb_is_one(coding):
+    content = ENCODE[coding](bytes(64 << 20))
+    assert len(content) * MAX_RATIO < 32 << 20, "else it would be none"
+    made = 0
+    with pytest.raises(CodingError, match="bomb"):
+        for piece in ContentDecoder(coding).feed(content):
+            made += len(piece)
+    assert made < 32 << 20
+
+
+def test_what_runs_out_of_memory_is_not_called_damage(monkeypatch):
+    class Full:
+        eof = False
+        unused_data = b""
+
+        def decompress(self, data, max_length):
+            raise MemoryError
+
+    decoder = ContentDecoder("gzip")
+    monkeypatch.setattr(decoder, "_inflater", Full())
+    with pytest.raises(MemoryError):
+        list(decoder.feed(b"xx"))
+
+
+def test_what_is_not_offered():
+    with pytest.raises(CodingError, match="not asked for: compress"):
+        ContentDecoder("compress")
