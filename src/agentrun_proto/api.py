@@ -10,7 +10,7 @@ from binascii import b2a_base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import unquote_to_bytes
 
 from .body import JSON_TYPE, encode_body
@@ -622,7 +622,7 @@ class DataEndpoint:
     def download(
         self,
         request: Request,
-        local_path: str,
+        local_path: str | BinaryIO,
         *,
         clock: Clock,
         resume: bool = False,
@@ -634,14 +634,16 @@ class DataEndpoint:
 
         Args:
             request: a `file_request`.
-            local_path: where to.
+            local_path: where to; or an open binary file, which is written to from where it stands.
             resume: keep what has arrived when the rest does not, and go on from there the next time.
             sha256: what the whole must have, in hexadecimal digits.
             progress: is told how many bytes are there, and of how many.
 
         Raises:
-            ValueError: no such checksum.
+            ValueError: no such checksum, or `resume` with an open file, which only its owner finds again.
         """
+        if resume and not isinstance(local_path, str):
+            raise ValueError("resume=True needs a path, where what has come is found again")
         return download(
             self._context(self._transfer_timeout, clock, listener),
             local_path,

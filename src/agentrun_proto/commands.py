@@ -10,7 +10,7 @@ a cancellation is never a command, but a plain call on a value that a command ha
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
 from .config import Timeout
 from .credentials import Credential, Provider
@@ -182,7 +182,9 @@ class OpenSource(Command[Source]):
 
 
 class OpenSink(Command[Sink]):
-    """Make sure that a file can be saved at a path, and open what it will be written to first.
+    """Make sure that content can be saved, and open what it will be written to first.
+
+    At a path it is a file that shows when it is whole. An open binary file is written to where it stands.
 
     With a `source`, which is a text that tells the content apart, what was written stays when it is not
     committed, and is taken up by the next who names the same source.
@@ -193,7 +195,7 @@ class OpenSink(Command[Sink]):
 
     __slots__ = ("path", "source")
 
-    def __init__(self, path: str, source: str | None = None) -> None:
+    def __init__(self, path: str | BinaryIO, source: str | None = None) -> None:
         self.path = path
         self.source = source
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from binascii import a2b_base64
 from functools import partial
+from typing import BinaryIO
 
 from .commands import Commit, Flow, OpenSink, Prepare, Progress, ReadInto, Sink
 from .context import Context
@@ -43,7 +44,7 @@ def check_sha256(value: str) -> str:
 
 def download(
     context: Context,
-    path: str,
+    path: str | BinaryIO,
     request: Request,
     *,
     resume: bool = False,
@@ -51,6 +52,8 @@ def download(
     progress: Progress | None = None,
 ) -> Flow[int]:
     """Saves the answer at a local path, whole or not at all, as it is stored; returns its size in bytes.
+
+    An open file is written to from where it stands, and holds what had come when that fails.
 
     A refusal, JSON, and a part of a file that was asked for whole are errors; the old file then stays. Where
     the connection breaks, the rest is asked for, as long as each attempt brings something.

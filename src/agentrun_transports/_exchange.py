@@ -48,7 +48,7 @@ from agentrun_proto import (
 )
 
 from ._drive import conduct
-from ._files import FileSink
+from ._files import LocalSink
 from ._flights import Flights
 from ._local import Local
 from ._network import Connect, Link, Read, Steps, Wait, Write
@@ -347,7 +347,7 @@ class Exchange(Local):
     def _read_into(self, command: ReadInto) -> Steps[int]:
         link = self._answering()
         wire = link.wire
-        sink = cast("FileSink", command.sink)
+        sink = cast("LocalSink", command.sink)
         meter = Meter(command.progress, sink.size, command.total, self._clock)
         room = memoryview(bytearray(CHUNK))
         try:

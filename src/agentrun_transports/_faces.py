@@ -38,7 +38,7 @@ from ._proxies import Proxies
 from ._request_credential import current as request_credential
 from ._routes import Route, Transport
 from ._sessions import LoopNetwork
-from ._sources import as_data, file_part
+from ._sources import as_data, as_target, file_part, name_of
 from ._streams import AsyncStream, Run, RunAsync, Stream
 from ._tls import TLS
 
@@ -180,7 +180,7 @@ class Operations:
     def _download(
         self,
         path: str,
-        save_path: Path,
+        save_path: Path | BinaryIO,
         query: Query,
         headers: Fields,
         config: Config | None,
@@ -189,7 +189,7 @@ class Operations:
         progress: Progress | None,
     ) -> Operation[dict[str, Any]]:
         endpoint, listener = self._overlaid(config), self._listener()
-        local = os.fspath(save_path)
+        local = as_target(save_path)
         request = endpoint.file_request(path, query=query, headers=headers)
 
         def save(clock: Clock) -> Flow[dict[str, Any]]:
@@ -202,7 +202,7 @@ class Operations:
                 progress=progress,
                 listener=listener,
             )
-            return {"saved_path": local, "size": size}
+            return {"saved_path": local if isinstance(local, str) else name_of(local), "size": size}
 
         return save
 
@@ -510,7 +510,7 @@ class SyncFace(Operations, ABC):
     def get_file(
         self,
         path: str,
-        save_path: Path,
+        save_path: Path | BinaryIO,
         query: Query = None,
         headers: Fields = None,
         config: Config | None = None,
@@ -525,14 +525,16 @@ class SyncFace(Operations, ABC):
 
         Args:
             path, query, headers, config: as everywhere.
-            save_path: where to.
+            save_path: where to; or an open binary file, which is written to from where it stands, and keeps
+                what has come when that fails.
             resume: when it fails all the same, keep what has arrived, beside the path, and go on from there
                 the next time.
             sha256: what the content must have, in hexadecimal digits.
             progress: called with the bytes that are there, and their number in the end or None.
 
         Returns:
-            ``{"saved_path": ..., "size": ...}``: the path as given, and the number of bytes.
+            ``{"saved_path": ..., "size": ...}``: the path as given (of an open file its name, or None), and
+            the number of bytes.
 
         Raises:
             FileError: it cannot be saved there; the old file, if any, is untouched.
@@ -543,7 +545,7 @@ class SyncFace(Operations, ABC):
     def get_video(
         self,
         path: str,
-        save_path: Path,
+        save_path: Path | BinaryIO,
         query: Query = None,
         headers: Fields = None,
         config: Config | None = None,
@@ -738,7 +740,7 @@ class AsyncFace(Operations, ABC):
     async def get_file_async(
         self,
         path: str,
-        save_path: Path,
+        save_path: Path | BinaryIO,
         query: Query = None,
         headers: Fields = None,
         config: Config | None = None,
@@ -755,7 +757,7 @@ class AsyncFace(Operations, ABC):
     async def get_video_async(
         self,
         path: str,
-        save_path: Path,
+        save_path: Path | BinaryIO,
         query: Query = None,
         headers: Fields = None,
         config: Config | None = None,

@@ -1,7 +1,8 @@
 """Local files: what is sent, and what is saved. Blocking calls; a driver decides where they run.
 
 Rules of this file: a file is sent at the length it had when it was opened; nothing shows at a target until
-it is whole; whatever is not committed leaves no trace, unless it is there to be resumed.
+it is whole; whatever is not committed leaves no trace, unless it is there to be resumed. What the caller has
+opened is the caller's: it is written to, and neither moved nor closed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import os
 import re
 import stat
 from collections.abc import Callable
-from typing import IO, Any, Protocol
+from typing import IO, Any, BinaryIO, Protocol
+
+from agentrun_proto import Sink
 
 from ._crc64 import CRC64
 
@@ -74,6 +77,98 @@ _DIGESTS: dict[str, Callable[[], _Digest]] = {
     "sha256": hashlib.sha256,
     "crc64ecma": CRC64,
 }
+
+
+class LocalSink(Sink, Protocol):
+    """What drivers do with a sink, beside what flows do."""
+
+    def prepare(self, size: int, validator: str | None, digests: tuple[str, ...]) -> None:
+        """Keeps the first `size` bytes, notes whose they are, and sees to the checksums of them."""
+        ...
+
+    def write(self, piece: bytes | memoryview) -> None:
+        """Adds bytes at the end."""
+        ...
+
+    def commit(self) -> None:
+        """It is whole."""
+        ...
+
+
+class HandleSink:
+    """An open binary file that is written to, from where it stands.
+
+    Args:
+        file: has `write`; where content may have to start over, `seek` and `truncate`, too.
+
+    Raises:
+        OSError: it is closed.
+    """
+
+    __slots__ = ("_digests", "_file", "_start", "size", "validator")
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._start: int | None = None
+        self._digests: dict[str, _Digest] = {}
+        self.size = 0
+        self.validator: str | None = None
+        try:
+            if file.seekable():
+                self._start = file.tell()
+        except AttributeError:
+            pass  # it can do nothing but take bytes
+        except ValueError as error:
+            raise OSError(None, str(error)) from None  # closed
+
+    def prepare(self, size: int, validator: str | None, digests: tuple[str, ...]) -> None:
+        """As `LocalSink.prepare`. Raises OSError where content starts over, and the file cannot."""
+        if size != self.size:
+            if self._start is None:
+                raise OSError(None, "the content starts over, and what was written cannot be taken back")
+            self._file.seek(self._start + size)
+            self._file.truncate()
+            self.size = size
+        self.validator = validator
+        if not size:
+            self._digests = {name: _DIGESTS[name]() for name in digests}
+
+    def write(self, piece: bytes | memoryview) -> None:
+        """Adds bytes at the end."""
+        _write_all(self, self._file, piece)
+        for digest in self._digests.values():
+            digest.update(piece)
+
+    def digest(self, name: str) -> bytes:
+        """The checksum of what was written."""
+        return self._digests[name].digest()
+
+    def commit(self) -> None:
+        """Hands on what the file still holds back."""
+        flush = getattr(self._file, "flush", None)
+        if flush is not None:
+            flush()
+
+    def spoil(self) -> None:
+        """What was written is the caller's."""
+
+    def discard(self) -> None:
+        """So is the file."""
+
+
+def _write_all(sink: HandleSink | FileSink, file: IO[Any], piece: bytes | memoryview) -> None:
+    """Writes all of it: a raw file may take less than it is given."""
+    size, written = len(piece), 0
+    try:
+        while written < size:
+            taken: Any = file.write(piece[written:])
+            if taken is None:
+                raise OSError(None, "the file takes nothing now, and nobody tells when it will")
+            written += taken
+    except ValueError as error:
+        raise OSError(None, str(error)) from None  # closed meanwhile
+    finally:
+        sink.size += written
 
 
 class FileSink:
@@ -173,13 +268,7 @@ class FileSink:
 
     def write(self, piece: bytes | memoryview) -> None:
         """Adds bytes at the end."""
-        size = len(piece)
-        written = 0
-        try:
-            while written < size:  # a raw file may take less than it is given
-                written += self._file.write(piece[written:])
-        finally:
-            self.size += written
+        _write_all(self, self._file, piece)
         for digest in self._digests.values():
             digest.update(piece)
 

@@ -36,7 +36,7 @@ from agentrun_proto import (
 )
 
 from ._awaitable import is_async
-from ._files import FileSink, FileSource
+from ._files import FileSink, FileSource, HandleSink, LocalSink
 from ._flights import Flights, Outcome
 from ._network import Await, Run, Spawn, Steps, Wait
 from ._tickets import Ticket
@@ -99,15 +99,18 @@ class Local:
     def _open_source(self, command: OpenSource) -> Steps[FileSource]:
         return self._open(partial(FileSource, command.path), FileSource.close)
 
-    def _open_sink(self, command: OpenSink) -> Steps[FileSink]:
-        return self._open(partial(FileSink, command.path, command.source), FileSink.discard)
+    def _open_sink(self, command: OpenSink) -> Steps[LocalSink]:
+        path = command.path
+        if isinstance(path, str):
+            return self._open(partial(FileSink, path, command.source), FileSink.discard)
+        return self._open(partial(HandleSink, path), HandleSink.discard)
 
     def _prepare(self, command: Prepare) -> Steps[None]:
-        sink = cast("FileSink", command.sink)
+        sink = cast("LocalSink", command.sink)
         return self._file(partial(sink.prepare, command.size, command.validator, command.digests))
 
     def _commit(self, command: Commit) -> Steps[None]:
-        return self._file(cast("FileSink", command.sink).commit)
+        return self._file(cast("LocalSink", command.sink).commit)
 
     def _rewind(self, command: Rewind) -> Steps[None]:
         yield from self._rewind_body(command.body)

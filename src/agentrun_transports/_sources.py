@@ -11,7 +11,7 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from agentrun_proto import FilePart, Source
 
@@ -65,6 +65,30 @@ def as_source(content: object) -> Source:
     raise TypeError(
         f"what is sent is a dict, list, str, bytes, an open binary file or an iterable of bytes, not {kind}"
     )
+
+
+def as_target(target: Any) -> str | BinaryIO:
+    """What a caller gives to save content in: a path, or an open binary file.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    given: Any = target.__fspath__() if hasattr(target, "__fspath__") else target
+    if isinstance(given, str):
+        return given
+    if isinstance(given, io.TextIOBase):
+        raise TypeError("a file to save content in is open in binary mode: open(path, 'wb')")
+    if not hasattr(given, "write"):
+        kind = type(given).__name__
+        raise TypeError(f"content is saved at a path or in an open binary file, not {kind}")
+    file: BinaryIO = given
+    return file
+
+
+def name_of(file: object) -> str | None:
+    """The name of an open file, if it has one."""
+    name = getattr(file, "name", None)
+    return name if isinstance(name, str) else None
 
 
 def file_part(name: str, content: object) -> FilePart:

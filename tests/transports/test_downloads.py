@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import random
@@ -550,6 +551,148 @@ def test_a_disk_that_gets_full(face, tmp_path, monkeypatch, resume):
     assert shelf.asked[1:] == [("bytes=1000000-", TAG) if resume else (None, None)]
     assert target.read_bytes() == CONTENT
     assert names(tmp_path) == ["f"]
+
+
+LIMIT = 1 << 20
+
+
+@pytest.fixture
+def tmpfs(tmp_path):
+    """A disk of a megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={LIMIT}", "none", str(folder)]
+    if sys.platform != "linux" or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("only root may mount a small disk, where at all; the quota stands in for it")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def quota(tmp_path):
+    """No file may have more than a megabyte."""
+    resource = pytest.importorskip("resource", reason="there are no such limits here")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, before[1]))
+    yield tmp_path
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("limit", ["tmpfs", "quota"])
+def test_a_disk_that_is_really_full(face, request, limit, resume):
+    folder = request.getfixturevalue(limit)
+    target = folder / "f"
+    target.write_bytes(b"old")
+    shelf = Shelf()
+    with shelf.open() as url:
+        with pytest.raises(FileError, match=r"No space left|too large") as caught:
+            get_file(face, config_of(url), "f", target, resume=resume)
+        assert caught.value.__cause__.errno in (errno.ENOSPC, errno.EFBIG)
+        assert target.read_bytes() == b"old"
+        left = set(names(folder)) - {"f"}
+        assert len(left) == (2 if resume else 0), "a part and its note, if they are to be taken up"
+        assert len(shelf.asked) == 1, "a full disk is no reason to ask again"
+        shelf.content = CONTENT[:100]
+        shelf.headers = {"ETag": '"smaller"'}
+        assert get_file(face, config_of(url), "f", target, resume=resume)["size"] == 100
+    assert target.read_bytes() == CONTENT[:100]
+    assert set(names(folder)) - {"f"} == set()
+
+
+# --- into an open file
+
+
+def test_into_an_open_file_from_where_it_stands(face, tmp_path):
+    with (tmp_path / "f").open("wb") as file:
+        file.write(b"before|")
+        with Shelf(cuts=(1000, 70_000)).open() as url:
+            saved = get_file(face, config_of(url), "f", file, sha256=SHA256)
+        assert saved == {"saved_path": str(tmp_path / "f"), "size": len(CONTENT)}
+        file.write(b"|after")
+    assert (tmp_path / "f").read_bytes() == b"before|" + CONTENT + b"|after"
+
+
+def test_into_memory_and_into_what_only_takes_bytes(face):
+    class Taker:
+        def __init__(self) -> None:
+            self.taken: list[bytes] = []
+
+        def write(self, data: Any) -> int:
+            self.taken.append(bytes(data[:50_000]))  # as a raw file may
+            return len(self.taken[-1])
+
+    memory, taker = io.BytesIO(), Taker()
+    with Shelf(cuts=(1000,)).open() as url:
+        assert get_file(face, config_of(url), "f", memory) == {"saved_path": None, "size": len(CONTENT)}
+    with Shelf(cuts=(1000,)).open() as url:
+        get_file(face, config_of(url), "f", taker)
+    assert memory.getvalue() == b"".join(taker.taken) == CONTENT
+
+
+def test_an_open_file_starts_over_where_it_can(face):
+    memory = io.BytesIO(b"x" * 10)
+    memory.seek(5)
+    with Shelf(cuts=(300_000,), headers={}).open() as url:
+        get_file(face, config_of(url), "f", memory, sha256=SHA256)
+    assert memory.getvalue() == b"x" * 5 + CONTENT
+
+
+def test_an_open_file_that_cannot_start_over(face):
+    reader, writer = os.pipe()
+    got: list[bytes] = []
+
+    def drain() -> None:
+        with open(reader, "rb") as file:
+            got.append(file.read())
+
+    thread = Thread(target=drain)
+    thread.start()
+    with open(writer, "wb") as pipe, Shelf(cuts=(1000,), headers={}).open() as url:
+        with pytest.raises(FileError, match="starts over"):
+            get_file(face, config_of(url), "f", pipe)
+        get_file(face, config_of(url), "f", pipe)
+    thread.join()
+    assert got == [CONTENT[:1000] + CONTENT]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_an_open_file_on_a_full_disk(face):
+    with open("/dev/full", "wb", buffering=0) as full, Shelf().open() as url:
+        with pytest.raises(FileError, match="No space left"):
+            get_file(face, config_of(url), "f", full)
+        assert not full.closed
+
+
+def test_a_closed_file(face):
+    memory = io.BytesIO()
+    memory.close()
+    shelf = Shelf()
+    with shelf.open() as url, pytest.raises(FileError, match="closed"):
+        get_file(face, config_of(url), "f", memory)
+    assert shelf.asked == []
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "said"),
+    [
+        (io.StringIO(), TypeError, "binary"),
+        (7, TypeError, "not int"),
+        (b"bytes", TypeError, "not bytes"),
+    ],
+)
+def test_what_is_no_file(face, target, kind, said):
+    shelf = Shelf()
+    with shelf.open() as url, pytest.raises(kind, match=said):
+        get_file(face, config_of(url), "f", target)
+    assert shelf.asked == []
+
+
+def test_an_open_file_is_not_resumed_in_another_call(face):
+    shelf = Shelf()
+    with shelf.open() as url, pytest.raises(ValueError, match="path"):
+        get_file(face, config_of(url), "f", io.BytesIO(), resume=True)
+    assert shelf.asked == []
 
 
 # --- checksums

@@ -35,7 +35,7 @@ from agentrun_proto import (
 )
 
 from .._drive import conduct
-from .._files import FileSink
+from .._files import LocalSink
 from .._flights import Flights
 from .._local import Local, file_error
 from .._network import Run, Steps
@@ -243,7 +243,7 @@ class Conduct(Local):
         return piece or b""
 
     def _read_into(self, command: ReadInto) -> Steps[int]:
-        sink = cast("FileSink", command.sink)
+        sink = cast("LocalSink", command.sink)
         meter = Meter(command.progress, sink.size, command.total, self._clock)
 
         def take(piece: bytes) -> Steps[None]:

@@ -222,7 +222,7 @@ def _told(command: Command[Any]) -> str:
     if isinstance(command, Send):
         request = command.request
         return f"Send {request.method} {request.target} {request.body.length}"
-    if isinstance(command, (OpenSource, OpenSink)):
+    if isinstance(command, (OpenSource, OpenSink)) and isinstance(command.path, str):
         return f"{type(command).__name__} {os.path.basename(command.path)}"
     return type(command).__name__
 
