@@ -168,3 +168,20 @@ def test_the_shared_signer_signs_as_the_service_asks(benchmarks, case):
     now = timegm(strptime(case["time"], "%Y-%m-%dT%H:%M:%SZ"))
     signed = signer.sign(case["method"], parts.path or "/", query, now=now)
     assert {"host": parts.netloc, **signed} == case["headers"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident memory is read from /proc")
+def test_big_files_stay_out_of_memory_and_are_sent_once(tmp_path):
+    """The harness, on files that are not big; `python -m benchmarks.big_files` takes a gibibyte."""
+    results = tmp_path / "results.json"
+    code, out, err = run(
+        "benchmarks.big_files", "--mib", "12", "--cuts", "4", "--driver", "trio", "--json", str(results)
+    )
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 4
+    rows = json.loads(results.read_text())
+    assert [(row["driver"], row["direction"]) for row in rows] == [("trio", "up"), ("trio", "down")]
+    for row in rows:
+        assert row["grown"] <= 4 << 20
+        assert 1.0 <= row["sent"] <= 1.1
+        assert row["late"] > 0

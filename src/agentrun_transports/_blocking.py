@@ -24,7 +24,7 @@ from ._blocking_call import warn_in_a_loop
 from ._drive import drive
 from ._exchange import Exchange
 from ._flights import Flights
-from ._network import Await, Connect, Link, Operation, Read, Run, Spawn, Steps, Wait, Write
+from ._network import Await, Connect, Link, Operation, Read, Run, SendFile, Spawn, Steps, Wait, Write
 from ._pool import Limits, Pool
 from ._readiness import Readiness
 from ._streams import BlockingRun
@@ -83,6 +83,22 @@ class BlockingLink:
         self.arm(deadline)
         return self._sock.send(data)
 
+    @property
+    def sends_files(self) -> bool:
+        """Whether the system can send files by itself here."""
+        return not self._tls and hasattr(os, "sendfile")
+
+    def send_file(self, descriptor: int, offset: int, count: int, deadline: float) -> int | None:
+        """Sends some of a file; whatever arrives ends the wait for room."""
+        self._timeout = 0.0
+        self._sock.settimeout(0.0)
+        while self._ready.until_writable(deadline):
+            try:
+                return os.sendfile(self._sock.fileno(), descriptor, offset, count)
+            except BlockingIOError:
+                pass  # there was less room than it takes
+        return None
+
     def read(self) -> int:
         """Receives into the wire."""
         count = self._sock.recv_into(self.wire.get_buffer())
@@ -119,6 +135,7 @@ class BlockingNetwork:
         self._perform: dict[type, Callable[[Any], Any]] = {
             Connect: self._connect,
             Write: self._write,
+            SendFile: self._send_file,
             Read: self._read,
             Wait: self._wait,
             Run: self._run,
@@ -174,6 +191,10 @@ class BlockingNetwork:
     def _write(self, command: Write) -> int:
         link = cast("BlockingLink", command.link)
         return link.write(command.data, command.deadline, watch=command.watch)
+
+    def _send_file(self, command: SendFile) -> int | None:
+        link = cast("BlockingLink", command.link)
+        return link.send_file(command.descriptor, command.offset, command.count, command.deadline)
 
     def _read(self, command: Read) -> int:
         link = cast("BlockingLink", command.link)

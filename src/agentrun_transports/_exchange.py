@@ -48,15 +48,16 @@ from agentrun_proto import (
 )
 
 from ._drive import conduct
-from ._files import LocalSink
+from ._files import FileSource, LocalSink
 from ._flights import Flights
 from ._local import Local
-from ._network import Connect, Link, Read, Steps, Wait, Write
+from ._network import Connect, Link, Read, SendFile, Steps, Wait, Write, sends_files
 from ._pool import Pool, PoolTicket
 from ._progress import Meter
 from ._wire import encode_head
 
 Result = TypeVar("Result")
+Sent = TypeVar("Sent", int, "int | None")
 
 SMALL = 65536  # a request up to this many bytes goes out in one piece
 CHUNK = 262144  # larger ones in pieces of this size (measured: 256 KiB to 1 MiB are alike)
@@ -71,6 +72,14 @@ def chunk(piece: bytes) -> bytes:
 
 class _Vanished(Exception):
     """The connection was gone before the first byte of an answer."""
+
+
+class _Unsendable(Exception):
+    """The system does not send this file by itself."""
+
+
+def _shrunk(missing: int) -> BodyError:
+    return BodyError(f"the file ended {missing} bytes before the length it had when opened")
 
 
 class Exchange(Local):
@@ -223,20 +232,13 @@ class Exchange(Local):
                 return head
         meter = Meter(self._command.progress, 0, length, self._clock)
         for segment in body.segments:
-            sent = 0
-            size = len(segment) if isinstance(segment, bytes) else segment.length
-            while size is None or sent < size:
-                piece = yield from self._piece(
-                    segment, sent, CHUNK if size is None else min(CHUNK, size - sent)
-                )
-                if not piece:
-                    break
-                head = yield from self._write_watching(link, piece if length is not None else chunk(piece))
-                if head is not None:
-                    link.wire.spoil()
-                    return head
-                sent += len(piece)
-                meter.add(len(piece))
+            if length is not None and isinstance(segment, FileSource) and sends_files(link):
+                head = yield from self._send_file(link, segment, meter)
+            else:
+                head = yield from self._send_segment(link, segment, meter, chunked=length is None)
+            if head is not None:
+                link.wire.spoil()
+                return head
         meter.end()
         if length is None:
             head = yield from self._write_watching(link, LAST_CHUNK)
@@ -245,15 +247,49 @@ class Exchange(Local):
                 return head
         return (yield from self._await_head(link))
 
+    def _send_segment(
+        self, link: Link, segment: bytes | Source, meter: Meter, *, chunked: bool, sent: int = 0
+    ) -> Steps[Head | None]:
+        """Sends a part of a body, or the rest of it; returns the head of an answer that comes meanwhile."""
+        size = len(segment) if isinstance(segment, bytes) else segment.length
+        while size is None or sent < size:
+            piece = yield from self._piece(segment, sent, CHUNK if size is None else min(CHUNK, size - sent))
+            if not piece:
+                break
+            head = yield from self._write_watching(link, chunk(piece) if chunked else piece)
+            if head is not None:
+                return head
+            sent += len(piece)
+            meter.add(len(piece))
+        return None
+
+    def _send_file(self, link: Link, source: FileSource, meter: Meter) -> Steps[Head | None]:
+        """The same for a file that the system sends by itself."""
+        sent = 0
+        while sent < source.length:
+            size = min(CHUNK, source.length - sent)
+            until = self._until(self._command.timeout.write)
+            try:
+                told = yield from self._push(link, SendFile(link, source.fileno(), sent, size, until))
+            except _Unsendable:
+                # Not every file system can. Where the file cannot be read at all, this tells why.
+                yield from self._file(partial(source.seek, sent))
+                return (yield from self._send_segment(link, source, meter, chunked=False, sent=sent))
+            if isinstance(told, Head):
+                return told
+            if told == 0:
+                raise _shrunk(source.length - sent)
+            sent += told or 0
+            meter.add(told or 0)
+        return None
+
     def _piece(self, segment: bytes | Source, sent: int, size: int) -> Steps[bytes]:
         """The next piece of a segment; ``b""`` at the end of one whose length nobody knew."""
         if isinstance(segment, bytes):
             return segment[sent : sent + size]
         piece: bytes = yield from self._read_source(segment, size)
         if not piece and segment.length is not None:
-            raise BodyError(
-                f"the file ended {segment.length - sent} bytes before the length it had when opened"
-            )
+            raise _shrunk(segment.length - sent)
         return piece
 
     def _write_watching(self, link: Link, piece: bytes) -> Steps[Head | None]:
@@ -264,19 +300,29 @@ class Exchange(Local):
         """
         rest = memoryview(piece)
         while rest:
-            if (head := self._early_head(link)) is not None:
-                return head
-            try:
-                count: int = yield Write(link, rest, self._until(self._command.timeout.write), True)
-            except TimeoutError as error:
-                raise WriteTimeout("the request could not be sent in time") from error
-            except OSError as error:
-                try:
-                    return (yield from self._await_head(link))
-                except _Vanished:
-                    raise _Vanished from error
-            rest = rest[count:]
+            until = self._until(self._command.timeout.write)
+            told = yield from self._push(link, Write(link, rest, until, True))
+            if isinstance(told, Head):
+                return told
+            rest = rest[told:]
         return None
+
+    def _push(self, link: Link, command: Command[Sent]) -> Steps[Sent | Head]:
+        """Sends some of a long body; returns what the link tells of it, or the head of an answer."""
+        if (head := self._early_head(link)) is not None:
+            return head
+        try:
+            sent: Sent = yield command
+            return sent
+        except TimeoutError as error:
+            raise WriteTimeout("the request could not be sent in time") from error
+        except OSError as error:
+            if isinstance(command, SendFile) and not isinstance(error, ConnectionError):
+                raise _Unsendable from error
+            try:
+                return (yield from self._await_head(link))
+            except _Vanished:
+                raise _Vanished from error
 
     def _early_head(self, link: Link) -> Head | None:
         arrived = link.take_in()

@@ -54,7 +54,15 @@ class FileSource:
 
     def rewind(self) -> None:
         """Goes back to the start."""
-        self._file.seek(0)
+        self.seek(0)
+
+    def seek(self, offset: int) -> None:
+        """Goes to a place, in bytes from the start."""
+        self._file.seek(offset)
+
+    def fileno(self) -> int:
+        """The descriptor, for whom sends it without reading it here."""
+        return self._file.fileno()
 
     def close(self) -> None:
         """Closes the file."""

@@ -57,6 +57,28 @@ class Write(Command[int]):
         self.watch = watch
 
 
+class SendFile(Command["int | None"]):
+    """Have the system send some of an open file; answer with how many bytes, 0 at its end. Raises OSError.
+
+    Something that arrives ends the wait for room, as with `Write`; the answer is None then. Only for links
+    that can: see `sends_files`.
+    """
+
+    __slots__ = ("count", "deadline", "descriptor", "link", "offset")
+
+    def __init__(self, link: Link, descriptor: int, offset: int, count: int, deadline: float) -> None:
+        self.link = link
+        self.descriptor = descriptor
+        self.offset = offset
+        self.count = count
+        self.deadline = deadline
+
+
+def sends_files(link: Link) -> bool:
+    """Whether `SendFile` is understood for a link: it says so in an attribute of this name."""
+    return getattr(link, "sends_files", False)
+
+
 class Read(Command[int]):
     """Receive into the link's wire, at least a byte; answer with how many, 0 at the end. Raises OSError."""
 
@@ -119,7 +141,7 @@ class Spawn(Command[None]):
         self.done = done
 
 
-NetworkCommand = Connect | Write | Read | Wait | Run[Any] | Await[Any] | Spawn
+NetworkCommand = Connect | Write | SendFile | Read | Wait | Run[Any] | Await[Any] | Spawn
 """All that a driver performs. TimeoutError stands for a deadline (monotonic seconds) that has passed."""
 
 Steps = Generator[Command[Any], Any, Answer]

@@ -5,6 +5,7 @@ Rules of this file: a deadline is a bare `CancelScope`; closing is a plain call 
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import sys
@@ -20,7 +21,7 @@ from agentrun_proto import Command, Origin, TLSError
 
 from ._drive import drive_async
 from ._faces import NativeFace
-from ._network import Await, Connect, NetworkCommand, Read, Run, Spawn, Steps, Wait, Write
+from ._network import Await, Connect, NetworkCommand, Read, Run, SendFile, Spawn, Steps, Wait, Write
 from ._readiness import Readiness
 from ._sessions import LoopNetwork
 from ._tls import TLS, TLSLayer, tls_context
@@ -97,6 +98,21 @@ class TrioLink:
             return 0
         return await self._socket.send(data)
 
+    @property
+    def sends_files(self) -> bool:
+        """Whether the system can send files by itself here."""
+        return self._layer is None and hasattr(os, "sendfile")
+
+    async def send_file(self, descriptor: int, offset: int, count: int) -> int | None:
+        """Sends some of a file, in a thread, for it may wait for a disk; as `write`, it watches."""
+        send = partial(os.sendfile, self._socket.fileno(), descriptor, offset, count)
+        while await self._until_writable():
+            try:
+                return await trio.to_thread.run_sync(send)
+            except BlockingIOError:
+                pass  # there was less room than it takes
+        return None
+
     async def _flush(self, *, watch: bool) -> bool:
         """Sends what is enciphered; whether all of it is gone."""
         if self._layer is not None:
@@ -158,6 +174,7 @@ class TrioNetwork:
         self._perform: dict[type, Callable[[Any], Awaitable[Any]]] = {
             Connect: self._connect,
             Write: self._write,
+            SendFile: self._send_file,
             Read: self._read,
             Wait: self._wait,
             Run: self._run,
@@ -196,6 +213,10 @@ class TrioNetwork:
 
     def _write(self, command: Write) -> Awaitable[int]:
         return cast("TrioLink", command.link).write(command.data, watch=command.watch)
+
+    def _send_file(self, command: SendFile) -> Awaitable[int | None]:
+        link = cast("TrioLink", command.link)
+        return link.send_file(command.descriptor, command.offset, command.count)
 
     def _read(self, command: Read) -> Awaitable[int]:
         return cast("TrioLink", command.link).read()

@@ -23,6 +23,7 @@ into these, and knows all there is to know of HTTP/1.1 and of connections::
     Connect       open a connection to an origin; answer with a Link. OSError, TLSError
     Write         send some of these bytes; answer with how many. OSError. With `watch`, something that
                   arrives ends the wait for room too, and the answer may be 0
+    SendFile      have the system send some of an open file; only for links that say `sends_files`
     Read          receive into the link's wire; answer with how many bytes, 0 at the end. OSError
     Wait          wait until a ticket is ready; in a pause, it never is
     Run           run a blocking call where it holds nobody up; what it raises is raised
@@ -53,6 +54,7 @@ from ._network import (
     Operation,
     Read,
     Run,
+    SendFile,
     Spawn,
     Steps,
     Wait,
@@ -81,6 +83,7 @@ __all__ = [
     "Pool",
     "Read",
     "Run",
+    "SendFile",
     "Spawn",
     "Steps",
     "Ticket",

@@ -128,6 +128,13 @@ def file_work(monkeypatch):
             return former(self, *args)
 
         monkeypatch.setattr(kind, name, noted)
+    sendfile = os.sendfile
+
+    def noted_sendfile(*args):
+        threads.add(threading.get_ident())
+        return sendfile(*args)
+
+    monkeypatch.setattr(os, "sendfile", noted_sendfile)
     return threads
 
 

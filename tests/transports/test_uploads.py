@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import io
 import mimetypes
 import os
@@ -35,6 +36,7 @@ from agentrun_proto import (
 )
 from agentrun_transports import AsyncioClient, BlockingClient, DataAPI, ResourceType, TrioClient
 from agentrun_transports._exchange import CHUNK, CONSENT, Exchange
+from agentrun_transports._files import FileSource
 from agentrun_transports._network import Read, Write
 from agentrun_transports._performing import BodyReader
 from agentrun_transports._pool import Limits, Pool
@@ -394,6 +396,111 @@ def test_what_cannot_be_read_again_is_sent_once(kind):
                 send(server, make(), kind, retry=SOON, idempotent=True)
             assert caught.value.status_code == 503
             assert [got.body for got in server.got] == [b"ab", b""]
+
+
+# --- files that the system sends by itself
+
+
+def send_path(server, path, kind):
+    """Uploads a file by its path, then asks for something else; the file's bytes are the server's to find."""
+    with BlockingClient(server.config(NO)) if kind == "blocking" else contextlib.nullcontext() as client:
+        if client is not None:
+            try:
+                return client.post_file("up", path, "/t")
+            finally:
+                assert client.get("next") == {"next": True}
+
+    async def run():
+        async with {"asyncio": AsyncioClient, "trio": TrioClient}[kind](server.config(NO)) as client:
+            try:
+                return await client.post_file("up", path, "/t")
+            finally:
+                assert await client.get("next") == {"next": True}
+
+    return asyncio.run(run()) if kind == "asyncio" else trio.run(run)
+
+
+@pytest.fixture
+def sendfile(monkeypatch):
+    """What os.sendfile was asked for, as (offset, count); and a list of what it does first, call by call."""
+    real, asked, first = os.sendfile, [], []
+
+    def noted(out, source, offset, count):
+        asked.append((offset, count))
+        if first:
+            first.pop(0)()
+        return real(out, source, offset, count)
+
+    monkeypatch.setattr(os, "sendfile", noted)
+    return asked, first
+
+
+def failing(number):
+    def fail():
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+needs_sendfile = pytest.mark.skipif(not hasattr(os, "sendfile"), reason="this system has no sendfile")
+
+
+@needs_sendfile
+@pytest.mark.parametrize("kind", ["blocking", "trio"])
+def test_the_system_sends_files_by_itself(tmp_path, kind, sendfile):
+    opened(tmp_path).close()
+    with Server() as server:
+        assert send_path(server, tmp_path / "f", kind) == {"ok": True}
+        assert BIG in server.got[0].body
+    asked, _ = sendfile
+    assert asked[0] == (0, CHUNK)
+    assert {min(CHUNK, len(BIG) - offset) for offset, _ in asked} == {count for _, count in asked}
+
+
+@needs_sendfile
+@pytest.mark.parametrize("kind", ["blocking", "trio"])
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_file_that_the_system_does_not_send_is_read_from_there(tmp_path, kind, sendfile, at):
+    opened(tmp_path).close()
+    asked, first = sendfile
+    first += [lambda: None] * at + [failing(errno.EINVAL)]
+    with Server() as server:
+        assert send_path(server, tmp_path / "f", kind) == {"ok": True}
+        assert BIG in server.got[0].body
+    assert len(asked) == at + 1
+
+
+@needs_sendfile
+@pytest.mark.parametrize("kind", ["blocking", "trio"])
+def test_a_socket_with_less_room_than_it_said_is_asked_again(tmp_path, kind, sendfile):
+    opened(tmp_path).close()
+    asked, first = sendfile
+    first.append(failing(errno.EAGAIN))
+    with Server() as server:
+        assert send_path(server, tmp_path / "f", kind) == {"ok": True}
+        assert BIG in server.got[0].body
+    assert asked[0] == asked[1]
+
+
+@everywhere
+def test_a_local_file_that_shrinks_while_it_is_sent(tmp_path, kind, monkeypatch):
+    """At its second piece, whoever reads it."""
+    opened(tmp_path).close()
+
+    def cut_then(real):
+        calls = iter([lambda: None, lambda: os.truncate(tmp_path / "f", CHUNK)])
+
+        def wrapped(*args):
+            next(calls, lambda: None)()
+            return real(*args)
+
+        return wrapped
+
+    if hasattr(os, "sendfile"):
+        monkeypatch.setattr(os, "sendfile", cut_then(os.sendfile))
+    monkeypatch.setattr(FileSource, "read", cut_then(FileSource.read))
+    with Server() as server, pytest.raises(BodyError, match=r"ended \d+ bytes before"):
+        send_path(server, tmp_path / "f", kind)
 
 
 # --- files that change, refusals that come early
