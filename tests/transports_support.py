@@ -581,14 +581,19 @@ class Reading:
 
 
 def read_wire(
-    pieces: Iterator[bytes], method: str = "GET", *, ended: bool = False, limit: int = 64 * 1024 * 1024
+    pieces: Iterator[bytes],
+    method: str = "GET",
+    *,
+    ended: bool = False,
+    limit: int = 64 * 1024 * 1024,
+    wire: Wire | None = None,
 ) -> Reading | None:
     """Reads an answer with Wire, given the pieces in which it arrives; None if it needs more than there is.
 
     Works as a network does: at most what the buffer takes at a time, and what it does not ask for stays with
     the peer, where it counts against reuse.
     """
-    wire = Wire()
+    wire = Wire() if wire is None else wire
     wire.begin(method)
     waiting = b""
     source = iter(pieces)
