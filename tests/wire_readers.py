@@ -246,6 +246,27 @@ def explained(case: Case) -> Iterator[int]:
             yield number
 
 
+def compare(
+    data: bytes, method: str, ended: bool, others: Iterable[str] = tuple(OTHERS)
+) -> tuple[Outcome, set[int]]:
+    """Fails unless all make the same of it, but for what has a row.
+
+    Returns:
+        What ours makes of it, and the rows that were met.
+    """
+    ours = by_wire([data], method, ended)
+    assert by_wire([data], method, ended, LongRoad()) == ours, "the two roads differ"
+    met: set[int] = set()
+    for name in others:
+        theirs = OTHERS[name](data, method, ended)
+        case = Case(sent=data, method=method, ended=ended, ours=ours, other=name, theirs=theirs)
+        rows = set(explained(case))
+        left = case.aspects().difference(*(DIFFERENCES[row].aspects for row in rows))
+        assert not left, f"{name} differs in {sorted(left)}, and no row of DIFFERENCES says why: {case}"
+        met |= rows
+    return ours, met
+
+
 _ANOTHER_VERSION = re.compile(rb"^HTTP/(?!1\.1 )", re.MULTILINE)
 _INTERIM_LENGTH = re.compile(
     rb"^HTTP/\S+ 1\d\d[^\n]*\n(?:[^\r\n]+\r?\n)*?content-length", re.IGNORECASE | re.MULTILINE

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from agentrun_transports._wire import Wire
 from transports_support import Reading
 from wire_grammar import METHODS, sent
-from wire_readers import DIFFERENCES, OTHERS, Case, LongRoad, Outcome, Refusal, by_wire, explained
+from wire_readers import DIFFERENCES, Case, Refusal, by_wire, compare, explained
 
 pytestmark = pytest.mark.once
 
@@ -38,22 +38,6 @@ def drawn(random: Random) -> tuple[bytes, str, bool]:
     return sent(random), random.choice(METHODS), bool(random.randrange(2))
 
 
-def look(data: bytes, method: str, ended: bool) -> tuple[Outcome, set[int]]:
-    """Compares all that read it; returns what ours made of it, and the rows that were met."""
-    ours = by_wire([data], method, ended)
-    assert by_wire([data], method, ended, LongRoad()) == ours, "the two roads differ"
-    met: set[int] = set()
-    for name, read in OTHERS.items():
-        case = Case(
-            sent=data, method=method, ended=ended, ours=ours, other=name, theirs=read(data, method, ended)
-        )
-        rows = set(explained(case))
-        left = case.aspects().difference(*(DIFFERENCES[row].aspects for row in rows))
-        assert not left, f"{name} differs in {sorted(left)}, and no row of DIFFERENCES says why: {case}"
-        met |= rows
-    return ours, met
-
-
 def takes_the_short_road(data: bytes, method: str) -> bool:
     wire = Wire()
     wire.begin(method)
@@ -67,7 +51,7 @@ def test_all_that_is_drawn_by_seed():
     for seed in range(SEEDS):
         data, method, ended = drawn(Random(seed))
         try:
-            ours, met = look(data, method, ended)
+            ours, met = compare(data, method, ended)
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {error}") from None
         rows.update(met)
@@ -82,7 +66,7 @@ def test_all_that_is_drawn_by_seed():
 @given(random=st.randoms(use_true_random=False))
 @PROPERTY
 def test_all_that_hypothesis_draws(random):
-    ours, met = look(*drawn(random))
+    ours, met = compare(*drawn(random))
     event(type(ours).__name__)
     for row in met:
         event(f"row {row}")
@@ -98,7 +82,7 @@ def test_all_that_hypothesis_draws(random):
     ],
 )
 def test_what_was_awkward_once(data, method, ended):
-    look(data, method, ended)
+    compare(data, method, ended)
 
 
 def test_a_row_explains_what_it_is_for_and_nothing_else():
