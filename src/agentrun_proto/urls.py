@@ -115,6 +115,8 @@ def _parse(url: str) -> Target:
         raise ValueError(f"the protocol must be 'http' or 'https', not {match['scheme']!r}")
     if match["fragment"] is not None:
         raise ValueError("a URL that is requested has no fragment; write %23 for a '#' in a path or query")
+    if match["host"].startswith("["):
+        _check_ip6(match["host"][1:-1])
     port = int(match["port"]) if match["port"] else DEFAULT_PORTS[scheme]
     if not 0 < port < 65536:
         raise ValueError(f"a port is a number from 1 to 65535, not {match['port']}")
@@ -124,6 +126,16 @@ def _parse(url: str) -> Target:
         query=wire_query(match["query"] or ""),
         userinfo=match["userinfo"],
     )
+
+
+def _check_ip6(text: str) -> None:
+    """RFC 3986, 3.2.2: what stands in brackets is an IPv6 address. Raises ValueError."""
+    from ipaddress import IPv6Address  # most hosts have no need of it
+
+    try:
+        IPv6Address(text)
+    except ValueError:
+        raise ValueError(f"not an IPv6 address: [{text}]") from None
 
 
 def resolve(base: str, reference: str) -> Target:

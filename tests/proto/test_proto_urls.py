@@ -599,6 +599,8 @@ def test_parse_url(url, origin, target, userinfo):
         ("http://h..x/", "not a URL"),
         ("http://[::1/", "not a URL"),
         ("http://[::1]x/", "not a URL"),
+        ("http://[::1::1]:80/a", "not an IPv6 address"),
+        ("http://[1.2.3.4]/", "not an IPv6 address"),
         (" http://h/", "not a URL"),
         ("http://h:0/", "1 to 65535"),
         ("http://h:65536/", "1 to 65535"),
