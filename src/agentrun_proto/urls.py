@@ -74,7 +74,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A URL taken apart; path and query are in their wire form."""
+    """A URL taken apart; path, query and user info are in their wire form."""
 
     origin: Origin
     path: str
@@ -124,8 +124,18 @@ def _parse(url: str) -> Target:
         origin=Origin(scheme, match["host"].lower(), port),
         path=wire_path(match["path"] or "/"),
         query=wire_query(match["query"] or ""),
-        userinfo=match["userinfo"],
+        userinfo=_wire_userinfo(match["userinfo"]),
     )
+
+
+def _wire_userinfo(userinfo: str | None) -> str | None:
+    """User info in plain ASCII; a complaint does not show it."""
+    if userinfo is None or _UNRESERVED.fullmatch(userinfo):
+        return userinfo
+    try:
+        return quote(_STRAY_PERCENT.sub("%25", userinfo), safe="!$&'()*+,;=:@%")
+    except UnicodeEncodeError:
+        raise ValueError("a lone surrogate cannot be sent: there is one in the user info of a URL") from None
 
 
 def _check_ip6(text: str) -> None:
