@@ -45,10 +45,12 @@ def _reading(status: int, fields: Iterable[tuple[str, str]], content: bytes, reu
     return Reading(status, tuple(fields), content, reusable, Head(status=status))
 
 
-def by_wire(pieces: Iterable[bytes], method: str, ended: bool, wire: Wire | None = None) -> Outcome:
-    """Ours, given the pieces in which it arrives."""
+def by_wire(
+    pieces: Iterable[bytes], method: str, ended: bool, wire: Wire | None = None, room: int | None = None
+) -> Outcome:
+    """Ours, given the pieces in which it arrives; `room` as for `read_wire`."""
     try:
-        return read_wire(iter(pieces), method, ended=ended, wire=wire)
+        return read_wire(iter(pieces), method, ended=ended, wire=wire, room=room)
     except AgentRunClientError as error:
         return Refusal(str(error))
 
