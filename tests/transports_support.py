@@ -592,7 +592,7 @@ def read_wire(
     """Reads an answer with Wire, given the pieces in which it arrives; None if it needs more than there is.
 
     Works as a network does: at most what the buffer takes at a time, and what it does not ask for stays with
-    the peer, where it counts against reuse. The content is taken at once, as a call does; or with a `room`, as
+    the peer, where it counts against reuse. The content is taken at once, as a call does; with a `room`, as
     a download does, into so many bytes at a time; or as a stream does, as it comes, where that is 0.
     """
     wire = Wire() if wire is None else wire
