@@ -581,14 +581,21 @@ class Reading:
 
 
 def read_wire(
-    pieces: Iterator[bytes], method: str = "GET", *, ended: bool = False, limit: int = 64 * 1024 * 1024
+    pieces: Iterator[bytes],
+    method: str = "GET",
+    *,
+    ended: bool = False,
+    limit: int = 64 * 1024 * 1024,
+    wire: Wire | None = None,
+    room: int | None = None,
 ) -> Reading | None:
     """Reads an answer with Wire, given the pieces in which it arrives; None if it needs more than there is.
 
     Works as a network does: at most what the buffer takes at a time, and what it does not ask for stays with
-    the peer, where it counts against reuse.
+    the peer, where it counts against reuse. The content is taken at once, as a call does; with a `room`, as
+    a download does, into so many bytes at a time; or as a stream does, as it comes, where that is 0.
     """
-    wire = Wire()
+    wire = Wire() if wire is None else wire
     wire.begin(method)
     waiting = b""
     source = iter(pieces)
@@ -614,8 +621,26 @@ def read_wire(
     while (head := wire.read_head()) is None:
         if not more():
             return None
-    while (content := wire.read_all(limit)) is None:
-        if not more():
-            return None
+    content = b""
+    if room is None:
+        while (found := wire.read_all(limit)) is None:
+            if not more():
+                return None
+        content = found
+    elif room:
+        space = memoryview(bytearray(room))
+        while not wire.done:
+            count = wire.fill(space)
+            if count is not None:
+                assert count <= room
+                content += space[:count]
+            elif not more():
+                return None
+    else:
+        while (piece := wire.read_some()) != b"":
+            if piece is not None:
+                content += piece
+            elif not more():
+                return None
     left_over = waiting or any(source)
     return Reading(head.status, head.headers.fields, content, wire.reusable and not left_over, head)

@@ -74,7 +74,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A URL taken apart; path and query are in their wire form."""
+    """A URL taken apart; path, query and user info are in their wire form."""
 
     origin: Origin
     path: str
@@ -115,6 +115,8 @@ def _parse(url: str) -> Target:
         raise ValueError(f"the protocol must be 'http' or 'https', not {match['scheme']!r}")
     if match["fragment"] is not None:
         raise ValueError("a URL that is requested has no fragment; write %23 for a '#' in a path or query")
+    if match["host"].startswith("["):
+        _check_ip6(match["host"][1:-1])
     port = int(match["port"]) if match["port"] else DEFAULT_PORTS[scheme]
     if not 0 < port < 65536:
         raise ValueError(f"a port is a number from 1 to 65535, not {match['port']}")
@@ -122,8 +124,28 @@ def _parse(url: str) -> Target:
         origin=Origin(scheme, match["host"].lower(), port),
         path=wire_path(match["path"] or "/"),
         query=wire_query(match["query"] or ""),
-        userinfo=match["userinfo"],
+        userinfo=_wire_userinfo(match["userinfo"]),
     )
+
+
+def _wire_userinfo(userinfo: str | None) -> str | None:
+    """User info in plain ASCII; a complaint does not show it."""
+    if userinfo is None or _UNRESERVED.fullmatch(userinfo):
+        return userinfo
+    try:
+        return quote(_STRAY_PERCENT.sub("%25", userinfo), safe="!$&'()*+,;=:@%")
+    except UnicodeEncodeError:
+        raise ValueError("a lone surrogate cannot be sent: there is one in the user info of a URL") from None
+
+
+def _check_ip6(text: str) -> None:
+    """RFC 3986, 3.2.2: what stands in brackets is an IPv6 address. Raises ValueError."""
+    from ipaddress import IPv6Address  # most hosts have no need of it
+
+    try:
+        IPv6Address(text)
+    except ValueError:
+        raise ValueError(f"not an IPv6 address: [{text}]") from None
 
 
 def resolve(base: str, reference: str) -> Target:

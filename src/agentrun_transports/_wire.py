@@ -271,8 +271,6 @@ class Wire:
             if isinstance(event, h11.InformationalResponse):
                 self._interim += 1
                 self.continued = self.continued or event.status_code == 100
-                if event.status_code == 101:
-                    raise ProtocolError("the peer switched protocols, which it was not asked to")
                 if self._interim > MAX_INTERIM:
                     raise ProtocolError(f"more than {MAX_INTERIM} interim answers")
             elif isinstance(event, h11.Response):

@@ -62,6 +62,7 @@ PURE = frozenset(
         "functools",
         "hashlib",
         "hmac",
+        "ipaddress",
         "itertools",
         "json",
         "math",

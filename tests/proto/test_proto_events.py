@@ -1,14 +1,13 @@
 """Push decoders: each case whole, byte by byte, and cut where Hypothesis likes, always with one outcome.
 
-Rules of this file: what is right is said by the web platform's own vectors, or by the small references here,
-which see the whole body at once and share nothing with the decoders.
+Rules of this file: what is right is said by the web platform's own vectors, or by the small references of
+tests/stream_readers.py.
 """
 
 from __future__ import annotations
 
 import json
 import pickle
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import FrozenInstanceError
 from itertools import pairwise
@@ -30,6 +29,7 @@ from agentrun_proto.events import (
     ServerSentEvent,
 )
 from proto_strategies import FEWER, PROPERTY, any_text, load
+from stream_readers import by_the_standard, split_lines
 
 Outcome = tuple[list[Any], "tuple[type[AgentRunClientError], str, Any] | None"]
 
@@ -75,41 +75,6 @@ def raised(decoder: Any, *pieces: bytes) -> AgentRunClientError:
             assert decoder.feed(piece) == []
         assert decoder.end() == []
     return caught.value
-
-
-# --- the standard, said a second time, over the whole body
-
-
-def by_the_standard(body: bytes) -> tuple[list[ServerSentEvent], str, int | None]:
-    """Events, last event id and reconnection time, section by section of WHATWG HTML, 9.2.6."""
-    text = body.decode("utf-8", "replace")
-    text = text[1:] if text.startswith("\ufeff") else text
-    lines = re.split("\r\n|\r|\n", text)[:-1]
-    found: list[ServerSentEvent] = []
-    data = kind = buffer = last = ""
-    retry = event_retry = None
-    for line in lines:
-        if line == "":
-            last = buffer
-            if data != "":
-                found.append(
-                    ServerSentEvent(type=kind or "message", data=data[:-1], id=last, retry=event_retry)
-                )
-            data, kind, event_retry = "", "", None
-            continue
-        if line.startswith(":"):
-            continue
-        field, value = line.split(":", 1) if ":" in line else (line, "")
-        value = value[1:] if value[:1] == " " else value
-        if field == "event":
-            kind = value
-        elif field == "data":
-            data += value + "\n"
-        elif field == "id" and "\0" not in value:
-            buffer = value
-        elif field == "retry" and re.fullmatch("[0-9]+", value):
-            retry = event_retry = int(value)
-    return found, last, retry
 
 
 awkward_stream = st.lists(
@@ -444,13 +409,6 @@ def test_the_json_of_an_event_is_the_json_of_an_answer(text):
 
 
 # --- lines
-
-
-def split_lines(body: bytes) -> list[str]:
-    """What `LineDecoder` is to give, over the whole body."""
-    text = body.decode()
-    lines = re.split("\r?\n", text[1:] if text.startswith("\ufeff") else text)
-    return lines if lines[-1] else lines[:-1]
 
 
 awkward_lines = st.lists(
