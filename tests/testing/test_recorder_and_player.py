@@ -1,4 +1,4 @@
-"""Recordings: what is played is what was recorded, on every client and transport, failures and streams too."""
+"""Recordings: what is played is what was recorded, on all clients and transports, failures too."""
 
 from __future__ import annotations
 
@@ -659,8 +659,8 @@ def test_what_cannot_be_written_leaves_no_trace(tmp_path):
         '{"recording": 1, "exchanges": [{"request": {"method": "GET", "url": "u"}}]}',
         '{"recording": 1, "exchanges": [{"request": {"method": "GET", "url": "u", "headers": ["a"]}, '
         '"answer": {"status": 200}}]}',
-        '{"recording": 1, "exchanges": [{"request": {"method": "GET", "url": "u", "content": [{"base64": "!"}]}, '
-        '"answer": {"status": 200}}]}',
+        '{"recording": 1, "exchanges": [{"request": {"method": "GET", "url": "u", '
+        '"content": [{"base64": "!"}]}, "answer": {"status": 200}}]}',
         '{"recording": 1, "exchanges": [{"request": {"method": "GET", "url": "u"}, '
         '"failure": {"error": "Nonsense", "message": "", "may_be_processed": true}}]}',
     ],
