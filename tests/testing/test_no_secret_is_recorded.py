@@ -266,6 +266,21 @@ def test_what_the_caller_says_is_a_secret(path):
     assert_absent(path, mark("partner"), "pi-0")
 
 
+def test_what_an_answer_tells_is_taken_out_elsewhere_too(path):
+    script = [
+        Reply(json={"note": mark("told")}),
+        Reply(json={"refreshToken": mark("told")}),
+        Reply(headers={"Set-Cookie": f"a=b; session={mark('cookie')}", "X-Note": mark("cookie")}),
+    ]
+    with (
+        Recorder(path, transport=CannedTransport(script)) as recorder,
+        BlockingClient(Config(data_endpoint="http://h"), transport=recorder) as client,
+    ):
+        for _ in script:
+            client.get("r")
+    assert_absent(path, mark("told"), mark("cookie"))
+
+
 def test_a_failures_message(path):
     canned = CannedTransport([IncompleteError(f"after {mark('token')}")])
     config = Config(data_endpoint="http://h", token=mark("token"), retry=Retry(attempts=1))
@@ -338,6 +353,34 @@ def test_urls():
     )
     assert redaction.url("http://h/%2A%2A%2A%2A/not-a-secret") == "http://h/***/not-a-secret"
     assert shown_url("http://h/a?b=c") == "http://h/a?b=c"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "parts"),
+    [
+        ("Cookie", "a=b; session=cookie-value", ["cookie-value"]),
+        ("Set-Cookie", "session=cookie-value; Path=/", ["cookie-value"]),
+        ("Authorization", "Bearer the-bearer", ["the-bearer"]),
+        ("Authorization", f"Basic {BASIC}", [BASIC, mark("basic")]),
+        (
+            "Agentrun-Authorization",
+            "AGENTRUN4-HMAC-SHA256 Credential=the-key-id/20260306/cn-hangzhou/agentrun/aliyun_v4_request,"
+            "SignedHeaders=host;x-acs-date,Signature=0123456789abcdef",
+            ["the-key-id", "0123456789abcdef"],
+        ),
+        (
+            "Authorization",
+            "ACS3-HMAC-SHA256 Credential=the-key-id,SignedHeaders=a,Signature=01234567",
+            ["01234567"],
+        ),
+    ],
+)
+def test_parts_of_fields_are_taken_out_by_themselves(name, value, parts):
+    redaction = Redaction()
+    told = "cn-hangzhou session AGENTRUN4-HMAC-SHA256 aliyun_v4_request"
+    assert redaction.text(" ".join([*parts, told])) == " ".join([*parts, told])
+    redaction.learn_fields([(name, value)])
+    assert redaction.text(" ".join([*parts, told])) == " ".join(["*" * len(part) for part in parts] + [told])
 
 
 def test_fields_that_are_kept():

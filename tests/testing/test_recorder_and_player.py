@@ -549,6 +549,21 @@ def test_an_upload_that_is_retried_is_counted_anew(path, tmp_path):
     assert told[0] == told[1] == [{"length": 7, "sha256": Told.of(b"content").checksum}]
 
 
+def test_an_upload_that_meets_a_closed_connection_is_counted_anew(path):
+    """It goes out again below what is recorded: one exchange, and what it carried once."""
+
+    async def program(client):
+        await client.get("r")
+        return await client.put("r", io.BytesIO(b"content"))
+
+    with ScriptedServer(answer({}), [Step.RESET], answer({"ok": 1})) as server:
+        config = Config(data_endpoint=server.url)
+        with Recorder(path) as recorder:
+            assert run_program("blocking", program, config, transport=recorder) == {"ok": 1}
+    _, put = exchanges(path)
+    assert put["request"]["content"] == [{"length": 7, "sha256": Told.of(b"content").checksum}]
+
+
 def test_an_empty_file_is_whole(path):
     async def program(client):
         return await client.put("r", io.BytesIO())
