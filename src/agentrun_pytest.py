@@ -4,8 +4,8 @@ pytest loads this file at the start of every run on a machine where the package 
 entry point `pytest11`; ``-p no:agentrun_pytest`` keeps it out.
 
 Rules of this file: nothing but pytest is imported before a fixture is asked for; a fixture ends what it
-began, and leaves the environment as it found it. It is a module of its own, since whatever stands in a package
-brings the package along.
+began, and leaves the environment as it found it. It is a module of its own, since whatever stands in a
+package brings the package along.
 """
 
 from __future__ import annotations
