@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 
@@ -29,7 +30,7 @@ from agentrun_proto import (
     Timeout,
     TransportError,
 )
-from agentrun_transports import BlockingClient
+from agentrun_transports import AsyncioClient, BlockingClient
 from agentrun_transports._routes import Route, Setup
 from agentrun_transports.testing import CannedTransport, MadeRequest, Reply, UnexpectedRequest
 from agentrun_transports.testing.memory import MemorySession
@@ -300,6 +301,30 @@ def test_threads_share_a_script():
         for thread in threads:
             thread.join()
     assert sorted(told) == list(range(40))
+
+
+def test_a_client_goes_from_loop_to_loop():
+    canned = CannedTransport([Reply(json={"n": number}) for number in range(3)])
+    client = AsyncioClient(CONFIG, transport=canned)
+
+    async def main():
+        return (await client.get("r"))["n"]
+
+    assert [asyncio.run(main()) for _ in range(3)] == [0, 1, 2]
+    assert len(client._sessions._by_loop) == 1, "the others are over"
+
+
+def test_a_client_serves_two_loops_at_once():
+    canned = CannedTransport([Reply(json={"n": number}) for number in range(3)])
+    client = AsyncioClient(CONFIG, transport=canned)
+    loops = [asyncio.new_event_loop() for _ in range(2)]
+    try:
+        told = [loop.run_until_complete(client.get("r"))["n"] for loop in (*loops, loops[0])]
+    finally:
+        for loop in loops:
+            loop.close()
+    assert told == [0, 1, 2]
+    assert len(client._sessions._by_loop) == 2
 
 
 def test_each_meets_a_failure_of_its_own():

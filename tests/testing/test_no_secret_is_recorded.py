@@ -251,7 +251,9 @@ def test_an_override_of_auth(path):
 
     config = Config(data_endpoint="http://h")
     with Recorder(path, transport=Echo()) as recorder:
-        use(Own("agent", ResourceType.Runtime, config, transport=recorder))
+        own = Own("agent", ResourceType.Runtime, config, transport=recorder)
+        assert DataAPI.auth(own, "http://h/a")[0] == "http://h/a"
+        use(own)
     assert_absent(path, mark("own"), mark("own-query"))
     use(Own("agent", ResourceType.Runtime, config, transport=Player(path)))
 
@@ -381,6 +383,13 @@ def test_parts_of_fields_are_taken_out_by_themselves(name, value, parts):
     assert redaction.text(" ".join([*parts, told])) == " ".join([*parts, told])
     redaction.learn_fields([(name, value)])
     assert redaction.text(" ".join([*parts, told])) == " ".join(["*" * len(part) for part in parts] + [told])
+
+
+def test_what_is_no_secret_any_more():
+    redaction = Redaction(["", "***"])
+    redaction.learn_text('{"token": "**********"}')
+    assert redaction.text("a *** b ********** c") == "a *** b ********** c"
+    assert redaction._values == set()
 
 
 def test_fields_that_are_kept():

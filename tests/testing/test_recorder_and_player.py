@@ -20,7 +20,9 @@ from agentrun_proto import (
     FileError,
     IncompleteError,
     NotFoundError,
+    Origin,
     ReadTimeout,
+    Request,
     Resource,
     Retry,
     Timeout,
@@ -35,7 +37,7 @@ from agentrun_transports.testing import (
     ScriptedServer,
     UnexpectedRequest,
 )
-from agentrun_transports.testing.recording import Told
+from agentrun_transports.testing.recording import Recorded, Told
 from agentrun_transports.testing.scripted import Step, answer
 from testing_support import CLIENTS, clean_environment, run_program
 
@@ -245,6 +247,8 @@ def test_the_same_calls_make_the_same_file(path, tmp_path):
         told = json.loads(text)
         for exchange in told["exchanges"]:
             answered = exchange["answer"]
+            # The emulator's clock stands still here, and ours does not.
+            answered["headers"] = [line for line in answered["headers"] if line[:5] not in ("Date:", "Last-")]
             answered["content"] = "".join(map(str, answered.get("content", [])))  # packets are chance
         texts.append(told)
     assert texts[0] == texts[1]
@@ -314,7 +318,7 @@ def test_a_content_coding_is_taken_off(path):
     assert record(path, [coded], program) == 1
     told = exchanges(path)[0]["answer"]
     assert told["content"] == ['{"accessToken": "**************", "n": 1}']
-    assert told["headers"] == ["Content-Length: 41"]
+    assert "headers" not in told
     assert play(path, program) == 1
 
 
@@ -641,6 +645,28 @@ def test_recordings_of_all_clients_of_one_recorder_are_one(path):
         for name in ("a", "b"):
             BlockingClient(CONFIG, transport=recorder).get(name)
     assert [exchange["request"]["url"][-1] for exchange in exchanges(path)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "asked", "same"),
+    [
+        ("resources/1", "resources/1", True),
+        ("resources/1", "resources/12", False),
+        ("a***z?b=***", "a/1/z?b=2", True),
+        ("a***z?b=***", "az?b=2", False),
+        ("a***z?b=***", "a1z?b=", False),
+        ("a***z?b=***", "b1z?b=2", False),
+        ("a***y***z", "a1x2z", False),
+        ("a***z", "a1zz", True),
+        ("a***z", "a1y", False),
+        ("a*z", "a1z", False),
+    ],
+)
+def test_where_a_secret_was_anything_may_stand(recorded, asked, same):
+    request = Request(method="GET", origin=Origin("http", "h", 80), target=f"/{asked}")
+    assert Recorded(method="GET", url=f"http://h/{recorded}").same_address(request) is same
+    post = Recorded(method="GET", url="u", segments=(recorded.encode(),))
+    assert post.same_content([asked.encode()]) is same
 
 
 # --- the file on disk

@@ -25,6 +25,7 @@ from agentrun_proto import (
     DecodeError,
     Flow,
     Head,
+    Headers,
     ReadAll,
     ReadInto,
     ReadSome,
@@ -75,7 +76,7 @@ class _Taken:
                 segments.append(segment)
             else:
                 self.sources.append(_CountedSource(segment))
-                segments.append(self.sources[-1])
+                segments.append(cast("Source", self.sources[-1]))
         return replace(self.request, body=replace(body, segments=tuple(segments)))
 
     def answered(self, head: Head, clock: Clock) -> None:
@@ -95,11 +96,9 @@ class _Taken:
             content = take_off_coding(head, b"".join(pieces))
         except DecodeError:
             return head, [b"?"]  # no more a content of that coding than what came
-        fields = [line for line in head.headers.fields if line[0].lower() != "content-encoding"]
-        kept = replace(head, headers=type(head.headers)(fields))
-        if "content-length" in kept.headers:
-            kept = replace(kept, headers=kept.headers.merged({"Content-Length": str(len(content))}))
-        return kept, [content]
+        coded = ("content-encoding", "content-length")
+        fields = Headers([line for line in head.headers.fields if line[0].lower() not in coded])
+        return replace(head, headers=fields), [content]
 
     def learn(self, redaction: Redaction) -> None:
         """Tells of the secrets in it."""
@@ -159,15 +158,6 @@ class _CountedSource:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
 
-    # A protocol's members are looked for on the class.
-    @property
-    def length(self) -> int | None:
-        return self._source.length
-
-    @property
-    def replayable(self) -> bool:
-        return self._source.replayable
-
     @property
     def read(self) -> Callable[[int], bytes] | Callable[[int], Awaitable[bytes]]:
         return self._read_async if is_async(self._source.read) else self._read
@@ -187,9 +177,6 @@ class _CountedSource:
     def rewind(self) -> None:
         self._source.rewind()
         self._begin()
-
-    def close(self) -> None:
-        self._source.close()
 
     def told(self) -> Told:
         """What is known of it."""
@@ -255,39 +242,40 @@ class _Taking:
         self._taken = taken
         return head
 
-    def _reading(self, command: Command[Any]) -> Flow[Any]:
+    def _reading(self, taken: _Taken, command: Command[Any]) -> Flow[Any]:
         """Passes on a command that reads, and takes down how that fails."""
         try:
             return (yield from _ask(command))
         except (TransportError, DecodeError) as error:
-            if self._taken is not None:
-                self._taken.failure = error
+            taken.failure = error
             raise
 
+    def _current(self) -> _Taken:
+        assert self._taken is not None, "a flow reads what it has sent for"
+        return self._taken
+
     def _read_all(self, command: ReadAll) -> Flow[bytes]:
-        content: bytes = yield from self._reading(command)
-        if self._taken is not None:
-            self._taken.pieces.append(content)
-            self._taken.coded = self._taken.ended = True
+        taken = self._current()
+        content: bytes = yield from self._reading(taken, command)
+        taken.pieces.append(content)
+        taken.coded = taken.ended = True
         return content
 
     def _read_some(self, command: ReadSome) -> Flow[bytes]:
-        piece: bytes = yield from self._reading(command)
-        if self._taken is not None:
-            self._taken.pieces.append(piece)
-            self._taken.ended = not piece
+        taken = self._current()
+        piece: bytes = yield from self._reading(taken, command)
+        taken.pieces.append(piece)
+        taken.ended = not piece
         return piece
 
     def _read_into(self, command: ReadInto) -> Flow[int]:
-        if self._taken is None:
-            return (yield from command)
-        pieces: list[bytes] = []
+        taken, pieces = self._current(), list[bytes]()
         sink = cast("Sink", _CopiedSink(command.sink, pieces))
         try:
-            size: int = yield from self._reading(ReadInto(sink, command.total, command.progress))
-            self._taken.ended = True
+            size: int = yield from self._reading(taken, ReadInto(sink, command.total, command.progress))
+            taken.ended = True
         finally:
-            self._taken.pieces.append(b"".join(pieces))
+            taken.pieces.append(b"".join(pieces))
         return size
 
     def _refresh(self, command: Refresh) -> Flow[Any]:
