@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from agentrun_proto import AuthHook, Config, DataEndpoint, Listener, Provider, Resource
 
@@ -13,25 +13,25 @@ from ._faces import SyncFace
 from ._network import Operation
 from ._pool import Limits
 from ._proxies import Proxies
-from ._routes import Route, Transport
+from ._routes import Route, Setup, SyncSession, Transport, TransportName
 from ._streams import Run
 from ._tls import TLS
-
-if TYPE_CHECKING:
-    from ._httpcore import HttpcoreBlockingSession
 
 Result = TypeVar("Result")
 
 
-def blocking_session(route: Route) -> BlockingSession | HttpcoreBlockingSession:
+def blocking_session(route: Route) -> SyncSession:
     """The session that a route leads over."""
+    setup = route.setup
+    if route.transport is not None:
+        return route.transport.open(setup)
     if route.proxies is None:
-        return BlockingSession(route.tls, route.limits, route.unix_socket)
+        return BlockingSession(setup.tls, setup.limits, setup.unix_socket)
     from ._httpcore import HttpcoreBlockingSession
 
-    tls = route.tls or TLS()
-    network = BlockingNetwork(tls, route.unix_socket)
-    return HttpcoreBlockingSession(network, tls, route.limits, route.unix_socket, route.proxies)
+    tls = setup.tls or TLS()
+    network = BlockingNetwork(tls, setup.unix_socket)
+    return HttpcoreBlockingSession(network, tls, setup.limits, setup.unix_socket, route.proxies)
 
 
 class BlockingClient(SyncFace):
@@ -50,7 +50,8 @@ class BlockingClient(SyncFace):
         tls: what is trusted, and a client certificate; by default the system's authorities.
         limits: how many connections there may be.
         unix_socket: the path of a socket to connect to instead of the endpoint's host.
-        transport: ``native`` or ``httpcore``; unset, httpcore where the endpoint has a proxy, else native.
+        transport: ``native`` or ``httpcore``; unset, httpcore where the endpoint has a proxy, else native. Or
+            a `Transport`, such as those of `agentrun_transports.testing`.
         proxy: the URL of a proxy (``http``, ``https``, ``socks5``), or the `Proxies` of an environment.
 
     Raises:
@@ -76,7 +77,7 @@ class BlockingClient(SyncFace):
         tls: TLS | None = None,
         limits: Limits | None = None,
         unix_socket: str | None = None,
-        transport: Transport | None = None,
+        transport: Transport | TransportName | None = None,
         proxy: str | Proxies | None = None,
     ) -> None:
         endpoint = DataEndpoint(
@@ -84,12 +85,8 @@ class BlockingClient(SyncFace):
         )
         super().__init__(endpoint, listener)
         route = Route.choose(
-            endpoint.origin,
-            tls=tls,
-            limits=limits,
-            unix_socket=unix_socket,
-            transport=transport,
-            proxy=proxy,
+            Setup(origin=endpoint.origin, tls=tls, limits=limits, unix_socket=unix_socket, proxy=proxy),
+            transport,
         )
         self._session = blocking_session(route)
 
@@ -107,7 +104,7 @@ class BlockingClient(SyncFace):
         tls: TLS | None = None,
         limits: Limits | None = None,
         unix_socket: str | None = None,
-        transport: Transport | None = None,
+        transport: Transport | TransportName | None = None,
     ) -> BlockingClient:
         """A client set up by an environment, such as ``os.environ``, its proxies included.
 

@@ -36,7 +36,7 @@ from ._network import Operation
 from ._pool import Limits
 from ._proxies import Proxies
 from ._request_credential import current as request_credential
-from ._routes import Route, Transport
+from ._routes import Route, Setup, Transport, TransportName
 from ._sessions import LoopNetwork
 from ._sources import as_data, as_target, file_part, name_of
 from ._streams import AsyncStream, Run, RunAsync, Stream
@@ -800,7 +800,7 @@ class NativeFace(AsyncFace):
         tls: TLS | None = None,
         limits: Limits | None = None,
         unix_socket: str | None = None,
-        transport: Transport | None = None,
+        transport: Transport | TransportName | None = None,
         proxy: str | Proxies | None = None,
     ) -> None:
         endpoint = DataEndpoint(
@@ -808,12 +808,8 @@ class NativeFace(AsyncFace):
         )
         super().__init__(endpoint, listener)
         self._sessions = Route.choose(
-            endpoint.origin,
-            tls=tls,
-            limits=limits,
-            unix_socket=unix_socket,
-            transport=transport,
-            proxy=proxy,
+            Setup(origin=endpoint.origin, tls=tls, limits=limits, unix_socket=unix_socket, proxy=proxy),
+            transport,
         ).sessions()
 
     @classmethod
@@ -830,7 +826,7 @@ class NativeFace(AsyncFace):
         tls: TLS | None = None,
         limits: Limits | None = None,
         unix_socket: str | None = None,
-        transport: Transport | None = None,
+        transport: Transport | TransportName | None = None,
     ) -> Native:
         """A client set up by an environment, its proxies included; see ``BlockingClient.from_env``."""
         return cls(

@@ -22,7 +22,7 @@ from ._faces import AsyncFace, SyncFace
 from ._network import Operation
 from ._pool import Limits
 from ._proxies import Proxies
-from ._routes import Route, Transport
+from ._routes import Route, Setup, Transport, TransportName
 from ._sessions import LoopNetwork
 from ._streams import Run, RunAsync
 from ._tls import TLS
@@ -66,7 +66,8 @@ class DataAPI(SyncFace, AsyncFace):
         tls: what is trusted, and a client certificate; by default the system's authorities.
         limits: how many connections there may be.
         unix_socket: the path of a socket to connect to instead of the endpoint's host.
-        transport: ``native`` or ``httpcore``; unset, httpcore where the endpoint has a proxy, else native.
+        transport: ``native`` or ``httpcore``; unset, httpcore where the endpoint has a proxy, else native. Or
+            a `Transport`, such as those of `agentrun_transports.testing`.
         proxy: the URL of a proxy; unset, what ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``
             say.
 
@@ -92,7 +93,7 @@ class DataAPI(SyncFace, AsyncFace):
         tls: TLS | None = None,
         limits: Limits | None = None,
         unix_socket: str | None = None,
-        transport: Transport | None = None,
+        transport: Transport | TransportName | None = None,
         proxy: str | None = None,
     ) -> None:
         self.resource_name = resource_name
@@ -107,12 +108,14 @@ class DataAPI(SyncFace, AsyncFace):
         endpoint = DataEndpoint(self.config, namespace, auth=hook, credentials=credentials, resource=resource)
         super().__init__(endpoint, listener)
         route = Route.choose(
-            endpoint.origin,
-            tls=tls,
-            limits=limits,
-            unix_socket=unix_socket,
-            transport=transport,
-            proxy=proxy or (None if transport == "native" else Proxies.from_env(os.environ)),
+            Setup(
+                origin=endpoint.origin,
+                tls=tls,
+                limits=limits,
+                unix_socket=unix_socket,
+                proxy=proxy or (None if transport == "native" else Proxies.from_env(os.environ)),
+            ),
+            transport,
         )
         self._session = blocking_session(route)
         self._sessions = route.sessions()

@@ -34,6 +34,10 @@ Each has a `deadline` (monotonic seconds, `math.inf` for none); when it has pass
 `Link` is a connection with a `Wire` that takes its bytes; `abort` closes it at once and never waits. A
 cancellation is nothing special: close the flow, and every connection and file that it held is given back.
 
+A `Transport` has a client's operations run elsewhere: ``transport=`` of every client takes one. It makes a
+`SyncSession`, and `Sessions` for asyncio and trio, from the client's `Setup`; what is in
+`agentrun_transports.testing` is made so.
+
 Rules that hold here: nothing here does I/O; every name is public, and a change of one is in CHANGELOG.md.
 `docs/embedding.md` builds a driver step by step; `agentrun_transports.testing.conformance` tells whether it
 is right.
@@ -62,6 +66,7 @@ from ._network import (
 )
 from ._performing import BodyReader, LocalCommand, local_steps
 from ._pool import Limits, Pool
+from ._routes import Session, Sessions, Setup, SyncSession, Transport
 from ._tickets import Ticket
 from ._wire import Wire, encode_head
 
@@ -84,9 +89,14 @@ __all__ = [
     "Read",
     "Run",
     "SendFile",
+    "Session",
+    "Sessions",
+    "Setup",
     "Spawn",
     "Steps",
+    "SyncSession",
     "Ticket",
+    "Transport",
     "Wait",
     "Wire",
     "Write",

@@ -148,6 +148,7 @@ TRANSPORT_ARROWS: Mapping[str, frozenset[str]] = {
             "_network",
             "_performing",
             "_pool",
+            "_routes",
             "_tickets",
             "_wire",
         }
