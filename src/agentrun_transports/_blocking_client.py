@@ -26,7 +26,8 @@ Result = TypeVar("Result")
 def blocking_session(route: Route) -> BlockingSession | HttpcoreBlockingSession:
     """The session that a route leads over."""
     if route.proxies is None:
-        return BlockingSession(route.tls, route.limits, route.unix_socket)
+        network = None if route.networks is None else route.networks.blocking(route.tls or TLS())
+        return BlockingSession(route.tls, route.limits, route.unix_socket, network)
     from ._httpcore import HttpcoreBlockingSession
 
     tls = route.tls or TLS()
@@ -51,6 +52,7 @@ class BlockingClient(SyncFace):
         limits: how many connections there may be.
         unix_socket: the path of a socket to connect to instead of the endpoint's host.
         transport: ``native`` or ``httpcore``; unset, httpcore where the endpoint has a proxy, else native.
+            In a simulation, its ``transport``: see `agentrun_transports.testing`.
         proxy: the URL of a proxy (``http``, ``https``, ``socks5``), or the `Proxies` of an environment.
 
     Raises:

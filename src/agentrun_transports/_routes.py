@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from agentrun_proto import Origin
 
@@ -21,8 +21,21 @@ from ._tls import TLS
 
 Result = TypeVar("Result")
 
-Transport = Literal["native", "httpcore"]
-"""``native``: our own connections, HTTP/1.1. ``httpcore``: for proxies, SOCKS and HTTP/2."""
+
+class Networks(Protocol):
+    """Our own connections over a network of somebody else's making, such as a simulation's."""
+
+    def blocking(self, tls: TLS) -> Any:
+        """The network of a client's blocking calls: a `BlockingNetwork`."""
+        ...
+
+    def on_loop(self, tls: TLS) -> LoopNetwork:
+        """The network of a client on the running loop."""
+        ...
+
+
+Transport = Literal["native", "httpcore"] | Networks
+"""``native``: our own connections, HTTP/1.1. ``httpcore``: for proxies, SOCKS and HTTP/2. Or networks."""
 
 # What the extra `httpcore` installs, and what each is for: httpcore itself, HTTP/2, SOCKS, asyncio.
 _NEEDED = ("httpcore", "h2", "socksio", "anyio")
@@ -59,12 +72,14 @@ class Route:
     Args:
         tls, limits, unix_socket: as the client was given them.
         proxies: which proxy serves which origin, over httpcore; None: over our own connections.
+        networks: what carries those, where it is not the machine's network.
     """
 
     tls: TLS | None = None
     limits: Limits | None = None
     unix_socket: str | None = None
     proxies: Proxies | None = None
+    networks: Networks | None = None
 
     @classmethod
     def choose(
@@ -89,6 +104,8 @@ class Route:
             ValueError: no such transport, no proxy's URL, or a proxy where none can be.
             ImportError: httpcore is needed and not installed; the message says how to install it.
         """
+        if transport is not None and not isinstance(transport, str):
+            return cls(tls=tls, limits=limits, networks=transport)
         if transport not in (None, "native", "httpcore"):
             raise ValueError(f"transport is 'native' or 'httpcore', not {transport!r}")
         proxies = Proxies.all(proxy) if isinstance(proxy, str) else proxy or Proxies()
@@ -104,7 +121,8 @@ class Route:
     def sessions(self) -> Sessions:
         """The client's sessions on asyncio and trio."""
         if self.proxies is None:
-            return LoopSessions(self.tls, self.limits, self.unix_socket)
+            on_loop = None if self.networks is None else self.networks.on_loop
+            return LoopSessions(self.tls, self.limits, self.unix_socket, on_loop)
         from ._httpcore import HttpcoreSessions
 
         return HttpcoreSessions(self.tls, self.limits, self.unix_socket, self.proxies)

@@ -5,6 +5,7 @@ Rules of this file: a deadline is a bare `CancelScope`; closing is a plain call 
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import sys
@@ -16,7 +17,7 @@ from typing import Any, TypeVar, cast
 
 import trio
 
-from agentrun_proto import Command, Origin, TLSError
+from agentrun_proto import Clock, Command, Origin, TLSError
 
 from ._drive import drive_async
 from ._faces import NativeFace
@@ -149,7 +150,8 @@ class TrioLink:
 class TrioNetwork:
     """Connects, reads, writes and waits in the running trio."""
 
-    clock = TrioClock()
+    clock: Clock = TrioClock()
+    random = staticmethod(os.urandom)
 
     def __init__(self, tls: TLS, unix_socket: str | None) -> None:
         self._token = trio.lowlevel.current_trio_token()
@@ -204,15 +206,9 @@ class TrioNetwork:
         origin = command.origin
         context = tls_context(self._tls) if origin.scheme == "https" else None
         host = origin.host.strip("[]")
-        if self._unix_socket is not None:
-            stream = await trio.open_unix_socket(self._unix_socket)
-        else:
-            try:
-                stream = await trio.open_tcp_stream(host, origin.port)
-            except UnicodeError as error:
-                raise OSError(f"the name {host!r} is unknown: {error}") from error
+        sock = await self._dial(host, origin.port)
         layer = None if context is None else TLSLayer(context, host)
-        link = TrioLink(stream.socket, origin, layer)
+        link = TrioLink(sock, origin, layer)
         try:
             await link.handshake()
         except ssl.SSLError as error:
@@ -222,6 +218,15 @@ class TrioNetwork:
             link.abort()
             raise
         return link
+
+    async def _dial(self, host: str, port: int) -> trio.socket.SocketType:
+        """A connected socket, before any TLS."""
+        if self._unix_socket is not None:
+            return (await trio.open_unix_socket(self._unix_socket)).socket
+        try:
+            return (await trio.open_tcp_stream(host, port)).socket
+        except UnicodeError as error:
+            raise OSError(f"the name {host!r} is unknown: {error}") from error
 
     async def _wait(self, command: Wait) -> None:
         served = trio.Event()
