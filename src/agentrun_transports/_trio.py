@@ -205,9 +205,8 @@ class TrioNetwork:
     async def _connect(self, command: Connect) -> TrioLink:
         origin = command.origin
         context = tls_context(self._tls) if origin.scheme == "https" else None
-        host = origin.host.strip("[]")
-        sock = await self._dial(host, origin.port)
-        layer = None if context is None else TLSLayer(context, host)
+        sock = await self._dial(origin)
+        layer = None if context is None else TLSLayer(context, origin.host.strip("[]"))
         link = TrioLink(sock, origin, layer)
         try:
             await link.handshake()
@@ -219,12 +218,13 @@ class TrioNetwork:
             raise
         return link
 
-    async def _dial(self, host: str, port: int) -> trio.socket.SocketType:
+    async def _dial(self, origin: Origin) -> trio.socket.SocketType:
         """A connected socket, before any TLS."""
         if self._unix_socket is not None:
             return (await trio.open_unix_socket(self._unix_socket)).socket
+        host = origin.host.strip("[]")
         try:
-            return (await trio.open_tcp_stream(host, port)).socket
+            return (await trio.open_tcp_stream(host, origin.port)).socket
         except UnicodeError as error:
             raise OSError(f"the name {host!r} is unknown: {error}") from error
 
