@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 Driver = Literal["blocking", "asyncio", "trio"]
 
-_LABEL_OF_KIND = ": "
+_BEFORE_KIND = ": "  # in the label of a fault
 
 
 class Simulation:
@@ -77,7 +77,9 @@ class Simulation:
         self._choices = Choices(seed, script)
         self._world = World()
         self._lines: list[Line] = []
-        self._ends: list[socket.socket] = []
+        self._ends: list[socket.socket] = []  # the clients'
+        self._dialled = 0
+        self._own: set[str] = set()  # labels of the program's own choices, which are no faults
         self._next_id = count(1).__next__
         self._next_random = count(1).__next__
         self._client: Any = None
@@ -91,8 +93,9 @@ class Simulation:
             access_key_secret=key.access_key_secret,
         )
         self.requests = RequestLog(1000)
-        ahead = self.choose("service: clock ahead by (s)", self._faults.skewed, 7200)
-        behind = self.choose("service: clock behind by (s)", self._faults.skewed, 7200)
+        choose = self._choices.choose
+        ahead = choose("service: clock ahead by (s)", self._faults.skewed, 7200)
+        behind = choose("service: clock behind by (s)", self._faults.skewed, 7200)
         self.service = Service(
             accounts=[key],
             tokens=["simulated-token"],
@@ -127,6 +130,7 @@ class Simulation:
 
     def choose(self, label: str, odds: float, most: int = 1) -> int:
         """A choice of the program's own, made from the seed, and told in scripts: see `Choices.choose`."""
+        self._own.add(label)
         return self._choices.choose(label, odds, most)
 
     def sleep(self, seconds: float) -> None:
@@ -168,7 +172,8 @@ class Simulation:
 
     def report(self) -> SimulationReport:
         """What has happened so far, in numbers."""
-        kinds = Counter(label.rpartition(_LABEL_OF_KIND)[2] for label in self._choices.script)
+        faults = self._choices.script.keys() - self._own
+        kinds = Counter(label.rpartition(_BEFORE_KIND)[2] for label in faults)
         return SimulationReport(
             runs=1,
             requests=self.requests.count,
@@ -183,18 +188,19 @@ class Simulation:
     def _dial(self, origin: Origin) -> Dial:
         """Begins to make a connection."""
         dial = Dial()
-        number = len(self._ends) + 1
-        faults, where = self._faults, f"connection {number}"
-        late = self.choose(f"{where}: made late by (ms)", faults.slow_connect, 5000)
+        self._dialled += 1
+        number = self._dialled
+        choose, faults, where = self._choices.choose, self._faults, f"connection {number}"
+        late = choose(f"{where}: made late by (ms)", faults.slow_connect, 5000)
 
         def make() -> socket.socket | OSError:
             if origin.scheme != "http":
                 return OSError("a simulation has no TLS: its endpoint is http")
-            if self.choose(f"{where}: refused", faults.refused):
+            if choose(f"{where}: refused", faults.refused):
                 return ConnectionRefusedError("the connection is refused, in this simulation")
             return self._connect(number)
 
-        if self.choose(f"{where}: never answered", faults.unreachable):
+        if choose(f"{where}: never answered", faults.unreachable):
             return dial
         dial.plan(self._world, self.time + late / 1000, make)
         return dial
