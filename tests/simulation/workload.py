@@ -1,8 +1,8 @@
 """A random program against the service, and what must be true of it whatever goes wrong.
 
 Rules of this file: what is done is drawn from the simulation, so that the shortest script of a failure is the
-shortest program, too; what really happened is what the service logged, under the number that each call carries
-in a field of its own.
+shortest program, too; what really happened is what the service logged, under the number that each call
+carries in a field of its own.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Workload:
         choose, where = self.simulation.choose, f"call {number}"
         return Call(
             number=number,
-            kind=KINDS[choose(f"{where}: kind", 1.0, len(KINDS)) - 1],
+            kind=KINDS[choose(f"{where}: kind", 0.9, len(KINDS) - 1)],
             starts=choose(f"{where}: starts after (ms)", 0.5, 3000) / 1000,
             patience=choose(f"{where}: cancelled after (ms)", 0.15, 3000) / 1000 or inf,
         )

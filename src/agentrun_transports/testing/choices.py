@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
+from itertools import count
 
 Script = Mapping[str, int]
 """What was chosen, by label, where it was not 0."""
@@ -71,25 +72,29 @@ class Choices:
 def shortest(script: Script, fails: Callable[[Script], bool], *, tries: int = 200) -> dict[str, int]:
     """A script of which nothing can be left out, by delta debugging (Zeller and Hildebrandt, 2002).
 
+    Its numbers are made 1 where that does.
+
     Args:
         script: of a run that fails.
         fails: whether a run by a shorter one fails, too.
         tries: how often that is asked at most.
 
     >>> shortest({"a": 1, "b": 2, "c": 3, "d": 4}, lambda script: {"b", "d"} <= script.keys())
-    {'b': 2, 'd': 4}
+    {'b': 1, 'd': 1}
     """
     kept = dict(script)
     size = len(kept)
-    while size and tries > 0:
+    left = count(tries, -1).__next__
+    while size:
         labels = list(kept)
         for start in range(0, len(labels), size):
-            left_out = set(labels[start : start + size])
-            shorter = {label: kept[label] for label in kept if label not in left_out}
-            if len(shorter) < len(kept) and tries > 0:
-                tries -= 1
-                if fails(shorter):
-                    kept = shorter
-        size = size // 2 if size > 1 or len(kept) == len(labels) else size
-        size = min(size, len(kept))
+            shorter = {label: kept[label] for label in labels[:start] + labels[start + size :] if label in kept}
+            if left() > 0 and fails(shorter):
+                kept = shorter
+        if size > 1 or len(kept) == len(labels):  # with single ones, again and again while that helps
+            size //= 2
+    for label in kept:
+        simpler = {**kept, label: 1}
+        if kept[label] > 1 and left() > 0 and fails(simpler):
+            kept = simpler
     return kept
