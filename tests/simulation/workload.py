@@ -23,6 +23,7 @@ from agentrun_transports import AsyncioClient, BlockingClient, Limits, TrioClien
 from agentrun_transports.emulator import Faults, Request
 from agentrun_transports.testing import Simulation
 
+DRIVERS = ("blocking", "asyncio", "trio")
 TOTAL = 20.0  # seconds that a call may take
 AFTERWARDS = 30.0  # seconds in which what is late arrives
 KINDS = (
@@ -321,12 +322,13 @@ def program_in(folder: Path) -> Any:
 
     def program(simulation: Simulation) -> Any:
         workload = Workload(simulation, folder).run()
-        return _finish(workload) if simulation.driver == "blocking" else workload
+        return finish(workload) if simulation.driver == "blocking" else workload
 
     return program
 
 
-def _finish(awaits_nothing: Any) -> None:
+def finish(awaits_nothing: Any) -> None:
+    """Runs a coroutine that waits for nothing."""
     try:
         awaits_nothing.send(None)
     except StopIteration:

@@ -88,7 +88,9 @@ def shortest(script: Script, fails: Callable[[Script], bool], *, tries: int = 20
     while size:
         labels = list(kept)
         for start in range(0, len(labels), size):
-            shorter = {label: kept[label] for label in labels[:start] + labels[start + size :] if label in kept}
+            shorter = {
+                label: kept[label] for label in labels[:start] + labels[start + size :] if label in kept
+            }
             if left() > 0 and fails(shorter):
                 kept = shorter
         if size > 1 or len(kept) == len(labels):  # with single ones, again and again while that helps
