@@ -1,7 +1,7 @@
 """Bugs, planted one at a time, to know that the simulation's nets hold.
 
-Rules of this file: each is a mistake that a client could really make, and the least that makes it; `within` is the
-number of seeds, from 0 on, among which it must be found.
+Rules of this file: each is a mistake that a client could really make, and the least that makes it;
+`within` is the number of seeds, from 0 on, among which it must be found.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ from agentrun_transports._wire import Wire
 
 from .workload import DRIVERS
 
-
 LOOPS = DRIVERS[1:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plant:
-    """A bug: how it is planted, on which drivers it shows, what the failure says, and among how many seeds."""
+    """A bug: how it is planted, where it shows, what the failure says, and among how many seeds it is found."""
 
     plant: Callable[[pytest.MonkeyPatch], None]
     drivers: tuple[str, ...]

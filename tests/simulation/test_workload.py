@@ -1,4 +1,4 @@
-"""The whole client against the service's model, under random faults, in virtual time; and bugs that it must find.
+"""The whole client against the service under random faults, in virtual time; and bugs that must be found.
 
 Some hundred seeds run here; ``python -m tests.simulation`` runs as many as one likes.
 """
