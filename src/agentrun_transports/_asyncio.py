@@ -7,6 +7,7 @@ does is waited for, since what it works on is closed next.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import time
@@ -15,7 +16,7 @@ from functools import partial
 from math import inf
 from typing import Any, TypeVar, cast
 
-from agentrun_proto import Command, Origin, TLSError
+from agentrun_proto import Clock, Command, Origin, TLSError
 
 from ._addresses import Address, interleaved, tune
 from ._asyncio_link import AsyncioLink
@@ -44,7 +45,8 @@ class AsyncioClock:
 class AsyncioNetwork:
     """Connects, reads, writes and waits on the running loop."""
 
-    clock = AsyncioClock()
+    clock: Clock = AsyncioClock()
+    random = staticmethod(os.urandom)
 
     def __init__(self, tls: TLS, unix_socket: str | None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -111,7 +113,7 @@ class AsyncioNetwork:
         if self._unix_socket is not None:
             _, link = await self._loop.create_unix_connection(factory, self._unix_socket)
         else:
-            sock = await self._connect_first(await self._resolve(host, origin.port))
+            sock = await self._dial(origin)
             try:
                 _, link = await self._loop.create_connection(factory, sock=sock)
             except BaseException:
@@ -123,6 +125,10 @@ class AsyncioNetwork:
             link.abort()
             raise
         return link
+
+    async def _dial(self, origin: Origin) -> socket.socket:
+        """A connected socket, before any TLS."""
+        return await self._connect_first(await self._resolve(origin.host.strip("[]"), origin.port))
 
     async def _resolve(self, host: str, port: int) -> list[Address]:
         try:

@@ -50,9 +50,11 @@ class SystemClock:
 class BlockingLink:
     """A connected socket."""
 
-    __slots__ = ("_ready", "_sock", "_timeout", "_tls", "idle_since", "origin", "used", "wire")
+    __slots__ = ("_monotonic", "_sock", "_timeout", "_tls", "idle_since", "origin", "ready", "used", "wire")
 
-    def __init__(self, sock: socket.socket, origin: Origin, *, tls: bool) -> None:
+    def __init__(
+        self, sock: socket.socket, origin: Origin, *, tls: bool, monotonic: Callable[[], float]
+    ) -> None:
         self.origin = origin
         self.wire = Wire()
         self.used = False
@@ -60,7 +62,8 @@ class BlockingLink:
         self._sock = sock
         self._tls = tls
         self._timeout: float | None = None
-        self._ready = Readiness(sock.fileno())
+        self._monotonic = monotonic
+        self.ready = Readiness(sock.fileno())
 
     def abort(self) -> None:
         """Closes it at once."""
@@ -68,7 +71,7 @@ class BlockingLink:
 
     def arm(self, deadline: float) -> None:
         """Sets the socket's timeout so that it ends at the deadline (monotonic seconds)."""
-        left = deadline - time.monotonic()
+        left = deadline - self._monotonic()
         if left <= 0:
             raise TimeoutError
         armed = inf if self._timeout is None else self._timeout
@@ -78,7 +81,7 @@ class BlockingLink:
 
     def write(self, data: bytes | memoryview, deadline: float, *, watch: bool) -> int:
         """Sends some of it; with `watch`, whatever arrives ends the wait for room."""
-        if watch and not self._ready.until_writable(deadline):
+        if watch and not self.ready.until_writable(deadline - self._monotonic()):
             return 0
         self.arm(deadline)
         return self._sock.send(data)
@@ -92,7 +95,7 @@ class BlockingLink:
         """Sends some of a file; whatever arrives ends the wait for room."""
         self._timeout = 0.0
         self._sock.settimeout(0.0)
-        while self._ready.until_writable(deadline):
+        while self.ready.until_writable(deadline - self._monotonic()):
             try:
                 return os.sendfile(self._sock.fileno(), descriptor, offset, count)
             except BlockingIOError:
@@ -107,7 +110,7 @@ class BlockingLink:
 
     def take_in(self) -> int | None:
         """Takes into the wire what has arrived, without waiting; 0 at the end, None if nothing has."""
-        if not self._ready.readable() and not (self._tls and cast("ssl.SSLSocket", self._sock).pending()):
+        if not self.ready.readable() and not (self._tls and cast("ssl.SSLSocket", self._sock).pending()):
             return None
         self._timeout = 0.0
         self._sock.settimeout(0.0)
@@ -127,7 +130,8 @@ def _want_read() -> int:
 class BlockingNetwork:
     """Connects, reads, writes and waits with blocking sockets."""
 
-    clock = SystemClock()
+    clock: Clock = SystemClock()
+    random = staticmethod(os.urandom)
 
     def __init__(self, tls: TLS, unix_socket: str | None = None) -> None:
         self._tls = tls
@@ -154,17 +158,20 @@ class BlockingNetwork:
     def _connect(self, command: Connect) -> BlockingLink:
         origin, deadline = command.origin, command.deadline
         context = tls_context(self._tls) if origin.scheme == "https" else None
-        if self._unix_socket is not None:
-            sock = open_socket(socket.AF_UNIX, self._unix_socket, seconds_left(deadline))
-        else:
-            sock = open_first(resolve(origin.host.strip("[]"), origin.port, deadline), deadline)
+        sock = self._dial(origin, deadline)
         try:
             if context is not None:
                 sock = self._handshake(sock, context, origin, deadline)
         except BaseException:
             sock.close()
             raise
-        return BlockingLink(sock, origin, tls=origin.scheme == "https")
+        return BlockingLink(sock, origin, tls=origin.scheme == "https", monotonic=self.clock.monotonic)
+
+    def _dial(self, origin: Origin, deadline: float) -> socket.socket:
+        """A connected socket, before any TLS."""
+        if self._unix_socket is not None:
+            return open_socket(socket.AF_UNIX, self._unix_socket, seconds_left(deadline))
+        return open_first(resolve(origin.host.strip("[]"), origin.port, deadline), deadline)
 
     def _handshake(
         self, sock: socket.socket, context: ssl.SSLContext, origin: Origin, deadline: float
@@ -243,15 +250,21 @@ class BlockingSession:
     Threads may share it. A forked child starts with none of its parent's connections.
     """
 
-    def __init__(self, tls: TLS | None, limits: Limits | None, unix_socket: str | None) -> None:
-        self._network = BlockingNetwork(tls or TLS(), unix_socket)
+    def __init__(
+        self,
+        tls: TLS | None,
+        limits: Limits | None,
+        unix_socket: str | None,
+        network: BlockingNetwork | None = None,
+    ) -> None:
+        self._network = network or BlockingNetwork(tls or TLS(), unix_socket)
         self._limits = limits or Limits()
         self._warned = False
         self._start()
         _sessions.add(self)
 
     def _start(self) -> None:
-        self.pool: Pool[Link] = Pool(self._limits, time.monotonic)
+        self.pool: Pool[Link] = Pool(self._limits, self._network.clock.monotonic)
         self._flights = Flights()
         self._finalizer = weakref.finalize(self, self.pool.close)
 
@@ -273,13 +286,13 @@ class BlockingSession:
         if not self._warned:
             self._warned = warn_in_a_loop()
         network = self._network
-        exchange = Exchange(self.pool, network.clock, self._flights)
+        exchange = Exchange(self.pool, network.clock, self._flights, network.random)
         return network.drive(exchange.conduct(operation(network.clock)))
 
     def begin(self, operation: Operation[None]) -> BlockingRun:
         """Begins a flow that is run from one delivery to the next."""
         network = self._network
-        exchange = Exchange(self.pool, network.clock, self._flights)
+        exchange = Exchange(self.pool, network.clock, self._flights, network.random)
         return BlockingRun(exchange.conduct(operation(network.clock)), network.perform)
 
     def close(self) -> None:

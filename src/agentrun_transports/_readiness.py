@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import select
-import time
 from math import ceil, inf
 
 _LONGEST = 1e6  # seconds; poll takes an int of milliseconds
@@ -35,26 +34,26 @@ class Readiness:
             return any(event & ~select.POLLIN for _, event in self._both.poll(0))
         return bool(select.select([], [self._descriptor], [], 0)[1])
 
-    def until_writable(self, deadline: float) -> bool:
+    def until_writable(self, seconds: float) -> bool:
         """Waits for room to write, or for something to read; whether there is room.
 
         Args:
-            deadline: monotonic seconds.
+            seconds: how long at most; `inf` for ever.
 
         Raises:
             TimeoutError: neither came in time.
         """
-        left = min(deadline - time.monotonic(), _LONGEST)
+        left = min(seconds, _LONGEST)
         if left <= 0:
             raise TimeoutError
         if self._both is not None:
             events = self._both.poll(ceil(left * 1000))
-            if not events and deadline != inf:
+            if not events and seconds != inf:
                 raise TimeoutError
             # An error makes it writable: the write then tells which.
             return any(event & ~select.POLLIN for _, event in events)
         both = [self._descriptor]
         readable, writable, _ = select.select(both, both, [], left)
-        if not readable and not writable and deadline != inf:
+        if not readable and not writable and seconds != inf:
             raise TimeoutError
         return bool(writable)

@@ -33,6 +33,11 @@ class LoopNetwork(Protocol):
         ...
 
     @property
+    def random(self) -> Callable[[int], bytes]:
+        """Gives so many random bytes."""
+        ...
+
+    @property
     def ended(self) -> bool:
         """Whether the loop is over."""
         ...
@@ -76,7 +81,7 @@ class LoopSession:
         """Begins a flow that is run from one delivery to the next."""
         await self._start_guard()
         network = self._network
-        exchange = Exchange(self.pool, network.clock, self._flights)
+        exchange = Exchange(self.pool, network.clock, self._flights, network.random)
         return LoopRun(exchange.conduct(operation(network.clock)), network.perform)
 
     async def _start_guard(self) -> None:
@@ -89,7 +94,7 @@ class LoopSession:
         if not self._guarded:
             await self._start_guard()
         network = self._network
-        exchange = Exchange(self.pool, network.clock, self._flights)
+        exchange = Exchange(self.pool, network.clock, self._flights, network.random)
         return await network.drive(exchange.conduct(operation(network.clock)))
 
     def close(self) -> None:
@@ -117,12 +122,19 @@ def _end(guard: AsyncGeneratorType[None, None]) -> None:
 class LoopSessions:
     """The sessions of one client: one for each loop that it is used on."""
 
-    __slots__ = ("_by_loop", "_limits", "_tls", "_unix_socket")
+    __slots__ = ("_by_loop", "_limits", "_on_loop", "_tls", "_unix_socket")
 
-    def __init__(self, tls: TLS | None, limits: Limits | None, unix_socket: str | None) -> None:
+    def __init__(
+        self,
+        tls: TLS | None,
+        limits: Limits | None,
+        unix_socket: str | None,
+        on_loop: Callable[[TLS], LoopNetwork] | None = None,
+    ) -> None:
         self._tls = tls or TLS()
         self._limits = limits or Limits()
         self._unix_socket = unix_socket
+        self._on_loop = on_loop
         self._by_loop: dict[object, LoopSession] = {}
 
     def get(self, loop: object, network: Callable[[TLS, str | None], LoopNetwork]) -> LoopSession:
@@ -132,7 +144,11 @@ class LoopSessions:
             for known, former in list(self._by_loop.items()):
                 if former.ended:
                     self._by_loop.pop(known, None)
-            session = self._by_loop[loop] = LoopSession(network(self._tls, self._unix_socket), self._limits)
+            if self._on_loop is None:
+                made = network(self._tls, self._unix_socket)
+            else:
+                made = self._on_loop(self._tls)
+            session = self._by_loop[loop] = LoopSession(made, self._limits)
         return session
 
     def close(self, loop: object) -> None:

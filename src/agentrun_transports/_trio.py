@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 
 import trio
 
-from agentrun_proto import Command, Origin, TLSError
+from agentrun_proto import Clock, Command, Origin, TLSError
 
 from ._drive import drive_async
 from ._faces import NativeFace
@@ -94,7 +94,7 @@ class TrioLink:
             count = self._layer.write(data)
             await self._flush(watch=watch)
             return count
-        if watch and not await self._until_writable():
+        if watch and not await self.until_writable():
             return 0
         return await self._socket.send(data)
 
@@ -103,27 +103,21 @@ class TrioLink:
         """Whether the system can send files by itself here."""
         return self._layer is None and hasattr(os, "sendfile")
 
-    async def send_file(self, descriptor: int, offset: int, count: int) -> int | None:
-        """Sends some of a file, in a thread, for it may wait for a disk; as `write`, it watches."""
-        send = partial(os.sendfile, self._socket.fileno(), descriptor, offset, count)
-        while await self._until_writable():
-            try:
-                return await trio.to_thread.run_sync(send)
-            except BlockingIOError:
-                pass  # there was less room than it takes
-        return None
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._socket.fileno()
 
     async def _flush(self, *, watch: bool) -> bool:
         """Sends what is enciphered; whether all of it is gone."""
         if self._layer is not None:
             self._cipher += self._layer.to_send()
         while self._cipher:
-            if watch and not await self._until_writable():
+            if watch and not await self.until_writable():
                 return False
             self._cipher = self._cipher[await self._socket.send(self._cipher) :]
         return True
 
-    async def _until_writable(self) -> bool:
+    async def until_writable(self) -> bool:
         """Waits for room to write, or for something to read; whether there is room."""
         if self._ready.writable():
             return True
@@ -165,7 +159,8 @@ class TrioLink:
 class TrioNetwork:
     """Connects, reads, writes and waits in the running trio."""
 
-    clock = TrioClock()
+    clock: Clock = TrioClock()
+    random = staticmethod(os.urandom)
 
     def __init__(self, tls: TLS, unix_socket: str | None) -> None:
         self._token = trio.lowlevel.current_trio_token()
@@ -214,9 +209,16 @@ class TrioNetwork:
     def _write(self, command: Write) -> Awaitable[int]:
         return cast("TrioLink", command.link).write(command.data, watch=command.watch)
 
-    def _send_file(self, command: SendFile) -> Awaitable[int | None]:
+    async def _send_file(self, command: SendFile) -> int | None:
         link = cast("TrioLink", command.link)
-        return link.send_file(command.descriptor, command.offset, command.count)
+        send = partial(os.sendfile, link.fileno(), command.descriptor, command.offset, command.count)
+        while await link.until_writable():
+            try:
+                sent: int = await self._run(Run(send))  # it may wait for a disk
+                return sent
+            except BlockingIOError:
+                pass  # there was less room than it takes
+        return None
 
     def _read(self, command: Read) -> Awaitable[int]:
         return cast("TrioLink", command.link).read()
@@ -224,16 +226,9 @@ class TrioNetwork:
     async def _connect(self, command: Connect) -> TrioLink:
         origin = command.origin
         context = tls_context(self._tls) if origin.scheme == "https" else None
-        host = origin.host.strip("[]")
-        if self._unix_socket is not None:
-            stream = await trio.open_unix_socket(self._unix_socket)
-        else:
-            try:
-                stream = await trio.open_tcp_stream(host, origin.port)
-            except UnicodeError as error:
-                raise OSError(f"the name {host!r} is unknown: {error}") from error
-        layer = None if context is None else TLSLayer(context, host)
-        link = TrioLink(stream.socket, origin, layer)
+        sock = await self._dial(origin)
+        layer = None if context is None else TLSLayer(context, origin.host.strip("[]"))
+        link = TrioLink(sock, origin, layer)
         try:
             await link.handshake()
         except ssl.SSLError as error:
@@ -243,6 +238,16 @@ class TrioNetwork:
             link.abort()
             raise
         return link
+
+    async def _dial(self, origin: Origin) -> trio.socket.SocketType:
+        """A connected socket, before any TLS."""
+        if self._unix_socket is not None:
+            return (await trio.open_unix_socket(self._unix_socket)).socket
+        host = origin.host.strip("[]")
+        try:
+            return (await trio.open_tcp_stream(host, origin.port)).socket
+        except UnicodeError as error:
+            raise OSError(f"the name {host!r} is unknown: {error}") from error
 
     async def _wait(self, command: Wait) -> None:
         served = trio.Event()
