@@ -53,6 +53,9 @@ class Refused(Enum):
     path_is_none = (None, {})
 
 
+@pytest.mark.hostile(
+    "requests-injection", "requests-dot-segments", "requests-fragment", "requests-headers", "requests-bodies"
+)
 @pytest.mark.parametrize("case", Refused, ids=lambda case: case.name)
 def test_nothing_is_sent(driver, case):
     path, arguments = case.value
@@ -64,6 +67,7 @@ def test_nothing_is_sent(driver, case):
         assert_next_call_is_right(client)
 
 
+@pytest.mark.hostile("requests-other-host")
 @pytest.mark.parametrize("path", ["//evil/a", "/\\evil/a", "user@evil/a", ":80/a", "///a", "@evil"])
 def test_the_host_never_changes(driver, path):
     with RawServer() as server, driver.client(server.config()) as client:
@@ -73,12 +77,14 @@ def test_the_host_never_changes(driver, path):
         assert request.target.startswith("/2025-09-10/agents/")
 
 
+@pytest.mark.hostile("requests-query-shapes")
 def test_a_query_of_30_kb(driver):
     with RawServer() as server, driver.client(server.config()) as client:
         found = client.call("GET", "a", query={"q": "x" * 30_000})
         assert found["target"].endswith("?q=" + "x" * 30_000)
 
 
+@pytest.mark.hostile("requests-bodies")
 @pytest.mark.parametrize(
     ("data", "body", "media_type"),
     [
@@ -102,6 +108,7 @@ def test_what_a_body_is_sent_as(driver, method, data, body, media_type):
         assert fields["content-length"] == str(len(body))
 
 
+@pytest.mark.hostile("requests-headers")
 @pytest.mark.parametrize("name", ["Content-Type", "content-type", "CONTENT-TYPE"])
 def test_one_content_type(driver, name):
     with RawServer() as server, driver.client(server.config()) as client:
