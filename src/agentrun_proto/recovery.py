@@ -71,9 +71,9 @@ class Recovery:
         self._processed = False
         self._redirects = 0
         self._adjusted = self._refreshed = False
-        self.abroad = False
+        self.abroad: bool = False
         """Whether a redirect has led to an origin that gets no credential."""
-        self.paid = 0
+        self.paid: int = 0
         """What the last retry cost of the quota."""
 
     @property
