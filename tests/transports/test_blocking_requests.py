@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
 import pytest
 
 from agentrun_proto import Config
@@ -15,50 +13,52 @@ def driver(request):
     return request.param
 
 
-class Refused(Enum):
-    crlf_in_path = ("a\r\nX: 1", {})
-    lf_in_path = ("a\nb", {})
-    nul_in_path = ("a\0b", {})
-    crlf_in_path_query = ("a?b=\r\nX: 1", {})
-    crlf_in_header = ("a", {"headers": {"X-A": "1\r\nX-B: 2"}})
-    lf_in_header = ("a", {"headers": {"X-A": "1\n"}})
-    cr_in_header = ("a", {"headers": {"X-A": "1\r"}})
-    nul_in_header = ("a", {"headers": {"X-A": "\0"}})
-    crlf_in_header_name = ("a", {"headers": {"X-A\r\nB": "1"}})
-    colon_in_header_name = ("a", {"headers": {"X-A: 1\r\nB": "1"}})
-    empty_header_name = ("a", {"headers": {"": "1"}})
-    header_is_no_text = ("a", {"headers": {"X-A": 1}})
-    header_is_bytes = ("a", {"headers": {"X-A": b"1"}})
-    header_beyond_latin1 = ("a", {"headers": {"X-A": "中"}})
-    content_length = ("a", {"headers": {"content-length": "5"}})
-    transfer_encoding = ("a", {"headers": {"Transfer-Encoding": "chunked"}})
-    host = ("a", {"headers": {"HOST": "evil"}})
-    dot = ("a/./b", {})
-    dot_dot = ("../b", {})
-    dot_dot_encoded = ("a/%2e%2E/b", {})
-    dot_dot_half_encoded = ("a/.%2e", {})
-    absolute_url = ("http://evil/a", {})
-    fragment = ("a#b", {})
-    lone_surrogate = ("a\ud800", {})
-    query_dict = ("a", {"query": {"a": {}}})
-    query_bytes = ("a", {"query": {"a": b""}})
-    query_nan = ("a", {"query": {"a": float("nan")}})
-    query_surrogate = ("a", {"query": {"a": "\ud800"}})
-    query_name = ("a", {"query": {1: "a"}})
-    body_nan = ("a", {"data": {"x": float("nan")}})
-    body_object = ("a", {"data": {"x": object()}})
-    body_set = ("a", {"data": {1, 2}})
-    body_surrogate = ("a", {"data": "\ud800"})
-    path_is_bytes = (b"a", {})
-    path_is_none = (None, {})
+# Not an Enum, which compares its values: text with bytes.
+REFUSED = {
+    "crlf_in_path": ("a\r\nX: 1", {}),
+    "lf_in_path": ("a\nb", {}),
+    "nul_in_path": ("a\0b", {}),
+    "crlf_in_path_query": ("a?b=\r\nX: 1", {}),
+    "crlf_in_header": ("a", {"headers": {"X-A": "1\r\nX-B: 2"}}),
+    "lf_in_header": ("a", {"headers": {"X-A": "1\n"}}),
+    "cr_in_header": ("a", {"headers": {"X-A": "1\r"}}),
+    "nul_in_header": ("a", {"headers": {"X-A": "\0"}}),
+    "crlf_in_header_name": ("a", {"headers": {"X-A\r\nB": "1"}}),
+    "colon_in_header_name": ("a", {"headers": {"X-A: 1\r\nB": "1"}}),
+    "empty_header_name": ("a", {"headers": {"": "1"}}),
+    "header_is_no_text": ("a", {"headers": {"X-A": 1}}),
+    "header_is_bytes": ("a", {"headers": {"X-A": b"1"}}),
+    "header_beyond_latin1": ("a", {"headers": {"X-A": "中"}}),
+    "content_length": ("a", {"headers": {"content-length": "5"}}),
+    "transfer_encoding": ("a", {"headers": {"Transfer-Encoding": "chunked"}}),
+    "host": ("a", {"headers": {"HOST": "evil"}}),
+    "dot": ("a/./b", {}),
+    "dot_dot": ("../b", {}),
+    "dot_dot_encoded": ("a/%2e%2E/b", {}),
+    "dot_dot_half_encoded": ("a/.%2e", {}),
+    "absolute_url": ("http://evil/a", {}),
+    "fragment": ("a#b", {}),
+    "lone_surrogate": ("a\ud800", {}),
+    "query_dict": ("a", {"query": {"a": {}}}),
+    "query_bytes": ("a", {"query": {"a": b""}}),
+    "query_nan": ("a", {"query": {"a": float("nan")}}),
+    "query_surrogate": ("a", {"query": {"a": "\ud800"}}),
+    "query_name": ("a", {"query": {1: "a"}}),
+    "body_nan": ("a", {"data": {"x": float("nan")}}),
+    "body_object": ("a", {"data": {"x": object()}}),
+    "body_set": ("a", {"data": {1, 2}}),
+    "body_surrogate": ("a", {"data": "\ud800"}),
+    "path_is_bytes": (b"a", {}),
+    "path_is_none": (None, {}),
+}
 
 
 @pytest.mark.hostile(
     "requests-injection", "requests-dot-segments", "requests-fragment", "requests-headers", "requests-bodies"
 )
-@pytest.mark.parametrize("case", Refused, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", REFUSED)
 def test_nothing_is_sent(driver, case):
-    path, arguments = case.value
+    path, arguments = REFUSED[case]
     method = "POST" if "data" in arguments else "GET"
     with RawServer() as server, driver.client(server.config()) as client:
         with pytest.raises((ValueError, TypeError)):
