@@ -1,17 +1,22 @@
 """HOSTILE's section "Answers" as data: what a peer does, and what must come of it.
 
-Each row quotes the line it stands for, holds the bytes, and gives the verdict: the error classes that are
-allowed, the values that are allowed, or both (E/X). Rows are fed to the wire alone and to every driver.
+Each row quotes the line it stands for (as tests/data/hostile.json has it), holds the bytes, and gives the
+verdict: the error classes that are allowed, the values that are allowed, or both (E/X). Rows are fed to the
+wire alone and to every driver.
 """
 
 from __future__ import annotations
 
 import gzip
+import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from agentrun_proto import (
     AgentRunClientError,
@@ -28,6 +33,8 @@ from agentrun_proto import (
 )
 from transports_support import Close, Repeat, Reset, Say, Stall, answer
 
+_TABLE = json.loads((Path(__file__).parent / "data" / "hostile.json").read_text(encoding="utf-8"))
+LINES = {row["input"]: row["id"] for row in _TABLE["sections"][0]["rows"]}  # the words of a line -> its name
 OK = {"ok": 1}
 BODY = b'{"ok": 1}'
 NONSENSE = (ProtocolError, IncompleteError, DecodeError)
@@ -776,6 +783,11 @@ def _rows() -> list[Row]:
         },
     )
     return rows
+
+
+def cases(rows: Iterable[Row]) -> list[Any]:
+    """Rows as parameters of a test, each marked with the line that it stands for."""
+    return [pytest.param(row, id=row.id, marks=pytest.mark.hostile(LINES[row.quote])) for row in rows]
 
 
 ROWS = _rows()

@@ -3,14 +3,16 @@
 Rules of this file: nothing here calls the code under test to say what is right; the server speaks in bytes,
 so that it can say what no HTTP library would; every thread and socket that is opened is closed again.
 
-To run the same tests on a further driver, add it to `DRIVERS`: a driver opens a client for a config, and
-that client has `call`, `upload`, `download` and `close`.
+A driver opens a client for a config, and that client has `call`, `upload` and `download`. Most tests run on
+`DRIVERS`, and those of the loops stand in tests/drivers; what must be the same to the letter runs on all.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import queue
 import socket
 import ssl
 import struct
@@ -21,8 +23,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import trio
+
 from agentrun_proto import AgentRunClientError, Config, Head, Origin, Retry
-from agentrun_transports import BlockingClient
+from agentrun_transports import AsyncioClient, BlockingClient, TrioClient
 from agentrun_transports._network import Connect, Read, Run, Wait, Write
 from agentrun_transports._wire import Wire
 
@@ -390,7 +394,85 @@ class BlockingDriver:
             yield _BlockingClient(client)
 
 
+class _LoopClient:
+    """A client of an event loop, which `wait` runs as long as a call takes."""
+
+    def __init__(self, client: Any, wait: Callable[..., Any]) -> None:
+        self._client, self._wait = client, wait
+
+    def call(self, method: str, path: str, **arguments: Any) -> Any:
+        async def call() -> Any:
+            if method in ("HEAD", "OPTIONS"):
+                return (await self._client.request(method, path, **arguments)).raise_for_status().content
+            return await getattr(self._client, method.lower())(path, **arguments)
+
+        return self._wait(call)
+
+    def upload(self, path: str, local: Any, target: str, **arguments: Any) -> Any:
+        async def upload() -> Any:
+            return await self._client.upload(path, local, target, **arguments)
+
+        return self._wait(upload)
+
+    def download(self, path: str, save_path: Any, **arguments: Any) -> Any:
+        async def download() -> Any:
+            return await self._client.download(path, save_path, **arguments)
+
+        return self._wait(download)
+
+    def _pool(self) -> Any:
+        (session,) = self._client._sessions._by_loop.values()
+        return session.pool
+
+    def open_connections(self) -> int:
+        return int(self._pool().open)
+
+    def idle_connections(self) -> int:
+        return len(self._pool().idle)
+
+
+class AsyncioDriver:
+    name = "asyncio"
+
+    @contextmanager
+    def client(self, config: Config, **options: Any) -> Iterator[Client]:
+        client, loop = AsyncioClient(config, **options), asyncio.new_event_loop()
+        try:
+            yield _LoopClient(client, lambda function: loop.run_until_complete(function()))
+        finally:
+            loop.run_until_complete(client.aclose())
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+            loop.close()
+
+
+class TrioDriver:
+    """A trio run in a thread, asked from outside."""
+
+    name = "trio"
+
+    @contextmanager
+    def client(self, config: Config, **options: Any) -> Iterator[Client]:
+        client, started = TrioClient(config, **options), queue.Queue[Any]()
+
+        async def main() -> None:
+            over = trio.Event()
+            started.put((trio.lowlevel.current_trio_token(), over))
+            await over.wait()
+            await client.aclose()
+
+        thread = threading.Thread(target=trio.run, args=(main,))
+        thread.start()
+        token, over = started.get()
+        try:
+            yield _LoopClient(client, lambda function: trio.from_thread.run(function, trio_token=token))
+        finally:
+            trio.from_thread.run_sync(over.set, trio_token=token)
+            thread.join(PATIENCE)
+
+
 DRIVERS: tuple[Driver, ...] = (BlockingDriver(),)
+LOOP_DRIVERS: tuple[Driver, ...] = (AsyncioDriver(), TrioDriver())
 
 
 def assert_next_call_is_right(client: Client, number: int = 7) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 from .body import JSON_TYPE, encode_body
 from .codings import accept_encoding
 from .commands import Clock, Flow, Progress
-from .config import Config, Timeout, call_timeout, transfer_timeout
+from .config import Config, Retry, Timeout, call_timeout, transfer_timeout
 from .context import Context, Identity, Standing
 from .credentials import AccessKey, AccessToken, Credential, Provider
 from .decoding import Response, decode
@@ -146,14 +146,14 @@ class DataEndpoint:
     ) -> None:
         if not isinstance(namespace, str):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers exist
             raise TypeError(f"a namespace is a str, not {type(namespace).__name__}")
-        self.config = config or Config()
-        self.namespace = namespace
+        self.config: Config = config or Config()
+        self.namespace: str = namespace
         self._auth = auth
         self._credentials = credentials
         self._resource = resource
-        self.standing = Standing()
-        self.identity = self._identify(self.config.credential)
-        self.retry = self.config.attempts
+        self.standing: Standing = Standing()
+        self.identity: Identity = self._identify(self.config.credential)
+        self.retry: Retry = self.config.attempts
         self._call_timeout = call_timeout(self.config.timeout)
         self._transfer_timeout = transfer_timeout(self.config.timeout)
         target = self.config.data_target()
@@ -163,14 +163,14 @@ class DataEndpoint:
         self._own_origins = (target.origin, replace(target.origin, host=ram_host(target.origin.host)))
         static = self.identity.obtain is None
         signed = isinstance(self.identity.credential, AccessKey) if static else resource is None
-        self.origin = self._own_origins[signed]
+        self.origin: Origin = self._own_origins[signed]
         self._authoriser = Authoriser(self.identity.credential, self.config.region)
         # Where the credential is still to come, it may be of either kind.
         self._reserved = self._authoriser.reserved_fields
         if self.identity.obtain is not None:
             self._reserved = RESERVED_FOR_KEY | RESERVED_FOR_TOKEN
         self._root = _root_of(self.origin, target)
-        self.base_url = self._root + target.path.rstrip("/")
+        self.base_url: str = self._root + target.path.rstrip("/")
         self._headers = _default_fields()
         if target.userinfo is not None:
             self._headers = self._headers.merged({"Authorization": _basic(target.userinfo)})

@@ -104,11 +104,11 @@ class Send(Command[Head]):
         observer: Observer | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.request = request
-        self.timeout = timeout
-        self.deadline = deadline
-        self.observer = observer
-        self.progress = progress
+        self.request: Request = request
+        self.timeout: Timeout = timeout
+        self.deadline: float = deadline
+        self.observer: Observer | None = observer
+        self.progress: Progress | None = progress
 
 
 class ReadAll(Command[bytes]):
@@ -122,7 +122,7 @@ class ReadAll(Command[bytes]):
     __slots__ = ("limit",)
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        self.limit: int = limit
 
 
 class ReadSome(Command[bytes]):
@@ -151,9 +151,9 @@ class ReadInto(Command[int]):
     __slots__ = ("progress", "sink", "total")
 
     def __init__(self, sink: Sink, total: int | None = None, progress: Progress | None = None) -> None:
-        self.sink = sink
-        self.total = total
-        self.progress = progress
+        self.sink: Sink = sink
+        self.total: int | None = total
+        self.progress: Progress | None = progress
 
 
 class Deliver(Command[Any]):
@@ -165,7 +165,7 @@ class Deliver(Command[Any]):
     __slots__ = ("items",)
 
     def __init__(self, items: list[Any]) -> None:
-        self.items = items
+        self.items: list[Any] = items
 
 
 class OpenSource(Command[Source]):
@@ -178,7 +178,7 @@ class OpenSource(Command[Source]):
     __slots__ = ("path",)
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self.path: str = path
 
 
 class OpenSink(Command[Sink]):
@@ -196,8 +196,8 @@ class OpenSink(Command[Sink]):
     __slots__ = ("path", "source")
 
     def __init__(self, path: str | BinaryIO, source: str | None = None) -> None:
-        self.path = path
-        self.source = source
+        self.path: str | BinaryIO = path
+        self.source: str | None = source
 
 
 class Prepare(Command[None]):
@@ -216,10 +216,10 @@ class Prepare(Command[None]):
     __slots__ = ("digests", "sink", "size", "validator")
 
     def __init__(self, sink: Sink, size: int, validator: str | None, digests: tuple[str, ...]) -> None:
-        self.sink = sink
-        self.size = size
-        self.validator = validator
-        self.digests = digests
+        self.sink: Sink = sink
+        self.size: int = size
+        self.validator: str | None = validator
+        self.digests: tuple[str, ...] = digests
 
 
 class Commit(Command[None]):
@@ -232,7 +232,7 @@ class Commit(Command[None]):
     __slots__ = ("sink",)
 
     def __init__(self, sink: Sink) -> None:
-        self.sink = sink
+        self.sink: Sink = sink
 
 
 class Rewind(Command[None]):
@@ -245,7 +245,7 @@ class Rewind(Command[None]):
     __slots__ = ("body",)
 
     def __init__(self, body: Body) -> None:
-        self.body = body
+        self.body: Body = body
 
 
 class Sleep(Command[None]):
@@ -254,7 +254,7 @@ class Sleep(Command[None]):
     __slots__ = ("seconds",)
 
     def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+        self.seconds: float = seconds
 
 
 class RandomBytes(Command[bytes]):
@@ -263,7 +263,7 @@ class RandomBytes(Command[bytes]):
     __slots__ = ("size",)
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self.size: int = size
 
 
 class Provide(Command["Credential | None"]):
@@ -276,7 +276,7 @@ class Provide(Command["Credential | None"]):
     __slots__ = ("provider",)
 
     def __init__(self, provider: Provider) -> None:
-        self.provider = provider
+        self.provider: Provider = provider
 
 
 class Refresh(Command["Credential | None"]):
@@ -301,7 +301,7 @@ class Refresh(Command["Credential | None"]):
     def __init__(
         self, key: object, flow: Callable[[], Flow[Credential]], *, deadline: float, wait: bool
     ) -> None:
-        self.key = key
-        self.flow = flow
-        self.deadline = deadline
-        self.wait = wait
+        self.key: object = key
+        self.flow: Callable[[], Flow[Credential]] = flow
+        self.deadline: float = deadline
+        self.wait: bool = wait

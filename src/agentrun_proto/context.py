@@ -30,8 +30,8 @@ class Standing:
     __slots__ = ("offset", "quota")
 
     def __init__(self) -> None:
-        self.quota = RetryQuota()
-        self.offset = 0.0
+        self.quota: RetryQuota = RetryQuota()
+        self.offset: float = 0.0
         """Seconds by which the service's clock is ahead of ours."""
 
 
@@ -47,8 +47,8 @@ class Identity:
 
     def __init__(self, credential: Credential | None = None, obtain: Obtain | None = None) -> None:
         self._fixed = credential
-        self.obtain = obtain
-        self.cache = CredentialCache()
+        self.obtain: Obtain | None = obtain
+        self.cache: CredentialCache = CredentialCache()
 
     @classmethod
     def provided(cls, provider: Provider) -> Identity:
@@ -129,11 +129,11 @@ class Context:
         observer: Observer | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.plane = plane
-        self.progress = progress
-        self.timeout = timeout
-        self.clock = clock
-        self.observer = observer
+        self.plane: Plane = plane
+        self.progress: Progress | None = progress
+        self.timeout: Timeout = timeout
+        self.clock: Clock = clock
+        self.observer: Observer | None = observer
 
     def deadline(self) -> float:
         """The monotonic time at which an operation that begins now is over."""

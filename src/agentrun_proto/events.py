@@ -200,7 +200,7 @@ class EventDecoder(_Decoder[ServerSentEvent]):
 
     def __init__(self, *, limit: int = MAX_EVENT) -> None:
         super().__init__()
-        self.last_event_id = ""
+        self.last_event_id: str = ""
         self.retry: int | None = None
         self._limit = limit
         self._start()
@@ -381,7 +381,7 @@ class ChatDecoder(_Decoder["dict[str, Any]"]):
 
     def __init__(self, *, limit: int = MAX_EVENT) -> None:
         super().__init__()
-        self.done = False
+        self.done: bool = False
         self._events = EventDecoder(limit=limit)
 
     def _decode(self, data: bytes, final: bool, found: list[dict[str, Any]]) -> None:

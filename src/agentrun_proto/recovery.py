@@ -70,7 +70,7 @@ class Recovery:
         self._processed = False
         self._redirects = 0
         self._adjusted = self._refreshed = False
-        self.paid = 0
+        self.paid: int = 0
         """What the last retry cost of the quota."""
 
     @property

@@ -141,7 +141,7 @@ class RetryQuota:
     __slots__ = ("left",)
 
     def __init__(self) -> None:
-        self.left = QUOTA
+        self.left: int = QUOTA
 
     def take(self, cost: int) -> bool:
         """Pays for a retry, if there is enough."""

@@ -226,7 +226,7 @@ class Authoriser:
     __slots__ = ("_signer", "_token_fields", "credential", "reserved_fields")
 
     def __init__(self, credential: Credential | None, region: str) -> None:
-        self.credential = credential
+        self.credential: Credential | None = credential
         self._signer = Signer(credential, region) if isinstance(credential, AccessKey) else None
         self._token_fields: tuple[tuple[str, str], ...] = ()
         self.reserved_fields: frozenset[str] = frozenset()

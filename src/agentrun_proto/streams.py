@@ -67,11 +67,17 @@ class Reading:
 
 
 PIECES = Reading(decoder=_Pieces)
+"""The content as it comes, in bytes."""
 LINES = Reading(decoder=LineDecoder)
+"""Lines of text, as `LineDecoder` has them."""
 JSON_LINES = Reading(decoder=JSONLinesDecoder)
+"""A JSON value for each line, as `JSONLinesDecoder` has them."""
 CHAT = Reading(decoder=ChatDecoder)
+"""The chunks of a chat completion, as `ChatDecoder` has them."""
 EVENTS = Reading(decoder=EventDecoder)
+"""Server-sent events, as `EventDecoder` has them."""
 RESUMED_EVENTS = Reading(decoder=EventDecoder, resume=True)
+"""Server-sent events of a GET, taken up again after the last one where the stream breaks off."""
 
 
 def stream(context: Context, request: Request) -> Flow[None]:

@@ -166,5 +166,5 @@ class Observer:
     __slots__ = ("call", "tell")
 
     def __init__(self, listener: Listener) -> None:
-        self.tell = listener
-        self.call = _next_call()
+        self.tell: Listener = listener
+        self.call: int = _next_call()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from .commands import Clock, Flow
-from .config import Config, call_timeout
+from .config import Config, Retry, call_timeout
 from .context import Context, Identity, Standing
 from .credentials import AccessKey, AccessToken, Credential
 from .errors import AgentRunClientError, CredentialError, DecodeError
@@ -78,9 +78,9 @@ class ControlPlane:
         self._origin = target.origin
         self._prefix = target.path.rstrip("/")
         self._fields = fields
-        self.identity = identity
-        self.standing = Standing()
-        self.retry = config.attempts
+        self.identity: Identity = identity
+        self.standing: Standing = Standing()
+        self.retry: Retry = config.attempts
 
     def authorise(self, request: Request, credential: Credential | None, now: float, nonce: str) -> Request:
         """The request, signed with ACS3."""

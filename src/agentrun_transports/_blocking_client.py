@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from agentrun_proto import AuthHook, Config, DataEndpoint, Listener, Provider, Resource
 
@@ -134,8 +134,8 @@ class BlockingClient(SyncFace):
             proxy=Proxies.from_env(environment),
         )
 
-    upload = SyncFace.post_file
-    download = SyncFace.get_file
+    upload: Final = SyncFace.post_file
+    download: Final = SyncFace.get_file
 
     def _run(self, operation: Operation[Result]) -> Result:
         return self._session.run(operation)

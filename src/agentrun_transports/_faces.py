@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, Final, TypeVar, cast
 
 from agentrun_proto import (
     AuthHook,
@@ -853,21 +853,23 @@ class NativeFace(AsyncFace):
     async def _begin_async(self, operation: Operation[None]) -> RunAsync:
         return await self._sessions.get(*self._loop()).begin(operation)
 
-    request = AsyncFace.request_async
-    get = AsyncFace.get_async
-    delete = AsyncFace.delete_async
-    post = AsyncFace.post_async
-    put = AsyncFace.put_async
-    patch = AsyncFace.patch_async
-    upload = post_file = AsyncFace.post_file_async
-    post_form = AsyncFace.post_form_async
-    download = get_file = AsyncFace.get_file_async
-    get_video = AsyncFace.get_video_async
-    stream = AsyncFace.stream_async
-    invoke = AsyncFace.invoke_async
-    invoke_stream = AsyncFace.invoke_stream_async
-    invoke_super_agent = AsyncFace.invoke_super_agent_async
-    stream_invocation = AsyncFace.stream_invocation_async
+    request: Final = AsyncFace.request_async
+    get: Final = AsyncFace.get_async
+    delete: Final = AsyncFace.delete_async
+    post: Final = AsyncFace.post_async
+    put: Final = AsyncFace.put_async
+    patch: Final = AsyncFace.patch_async
+    post_file: Final = AsyncFace.post_file_async
+    upload: Final = AsyncFace.post_file_async
+    post_form: Final = AsyncFace.post_form_async
+    get_file: Final = AsyncFace.get_file_async
+    download: Final = AsyncFace.get_file_async
+    get_video: Final = AsyncFace.get_video_async
+    stream: Final = AsyncFace.stream_async
+    invoke: Final = AsyncFace.invoke_async
+    invoke_stream: Final = AsyncFace.invoke_stream_async
+    invoke_super_agent: Final = AsyncFace.invoke_super_agent_async
+    stream_invocation: Final = AsyncFace.stream_invocation_async
 
     async def aclose(self) -> None:
         """Closes the running loop's connections. Nothing needs it: they end with the loop."""

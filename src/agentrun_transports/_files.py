@@ -46,7 +46,7 @@ class FileSource:
             kind = "is a directory" if stat.S_ISDIR(status.st_mode) else "is no regular file"
             raise OSError(None, kind, path)
         self._file = os.fdopen(descriptor, "rb", buffering=0)
-        self.length = status.st_size
+        self.length: int = status.st_size
 
     def read(self, size: int, /) -> bytes:
         """At most `size` further bytes; ``b""`` at the end."""
@@ -224,7 +224,7 @@ class FileSink:
         self._gone = False
         """Whether it has let go of its names."""
         self._digests: dict[str, _Digest] = {}
-        self.size = 0
+        self.size: int = 0
         self.validator: str | None = None
         # Opened as any new file is, so that it has the mode of a new file.
         try:

@@ -38,8 +38,8 @@ class Connect(Command[Link]):
     __slots__ = ("deadline", "origin")
 
     def __init__(self, origin: Origin, deadline: float) -> None:
-        self.origin = origin
-        self.deadline = deadline
+        self.origin: Origin = origin
+        self.deadline: float = deadline
 
 
 class Write(Command[int]):
@@ -51,10 +51,10 @@ class Write(Command[int]):
     __slots__ = ("data", "deadline", "link", "watch")
 
     def __init__(self, link: Link, data: bytes | memoryview, deadline: float, watch: bool) -> None:
-        self.link = link
-        self.data = data
-        self.deadline = deadline
-        self.watch = watch
+        self.link: Link = link
+        self.data: bytes | memoryview = data
+        self.deadline: float = deadline
+        self.watch: bool = watch
 
 
 class SendFile(Command["int | None"]):
@@ -85,8 +85,8 @@ class Read(Command[int]):
     __slots__ = ("deadline", "link")
 
     def __init__(self, link: Link, deadline: float) -> None:
-        self.link = link
-        self.deadline = deadline
+        self.link: Link = link
+        self.deadline: float = deadline
 
 
 class Wait(Command[None]):
@@ -95,8 +95,8 @@ class Wait(Command[None]):
     __slots__ = ("deadline", "ticket")
 
     def __init__(self, ticket: Ticket, deadline: float) -> None:
-        self.ticket = ticket
-        self.deadline = deadline
+        self.ticket: Ticket = ticket
+        self.deadline: float = deadline
 
 
 def _nothing(answer: object) -> None:
@@ -110,8 +110,8 @@ class Run(Command[Answer], Generic[Answer]):
     deadline = inf  # a thread cannot be stopped
 
     def __init__(self, function: Callable[[], Answer], undo: Callable[[Answer], None] = _nothing) -> None:
-        self.function = function
-        self.undo = undo
+        self.function: Callable[[], Answer] = function
+        self.undo: Callable[[Answer], None] = undo
         """What to do with an answer that comes after the flow was cancelled."""
 
 
@@ -122,8 +122,8 @@ class Await(Command[Answer], Generic[Answer]):
     deadline = inf
 
     def __init__(self, function: Callable[[], Awaitable[Answer]], otherwise: AgentRunClientError) -> None:
-        self.function = function
-        self.otherwise = otherwise
+        self.function: Callable[[], Awaitable[Answer]] = function
+        self.otherwise: AgentRunClientError = otherwise
 
 
 class Spawn(Command[None]):
@@ -137,8 +137,8 @@ class Spawn(Command[None]):
     deadline = inf
 
     def __init__(self, flow: Flow[None], done: Callable[[], None]) -> None:
-        self.flow = flow
-        self.done = done
+        self.flow: Flow[None] = flow
+        self.done: Callable[[], None] = done
 
 
 NetworkCommand = Connect | Write | SendFile | Read | Wait | Run[Any] | Await[Any] | Spawn

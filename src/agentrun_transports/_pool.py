@@ -76,8 +76,8 @@ class PoolTicket(Ticket, Generic[Connection]):
 
     def __init__(self, lane: _Lane[Connection], number: int) -> None:
         super().__init__()
-        self.lane = lane
-        self.number = number
+        self.lane: _Lane[Connection] = lane
+        self.number: int = number
         self.connection: Connection | None = None
 
     def hand_over(self, connection: Connection | None) -> None:
@@ -92,8 +92,8 @@ class _Lane(Generic[Connection]):
     __slots__ = ("idle", "open", "origin", "waiting")
 
     def __init__(self, origin: Origin) -> None:
-        self.origin = origin
-        self.open = 0
+        self.origin: Origin = origin
+        self.open: int = 0
         self.idle: deque[Connection] = deque()
         self.waiting: OrderedDict[int, PoolTicket[Connection]] = OrderedDict()
 

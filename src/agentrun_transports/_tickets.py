@@ -15,7 +15,7 @@ class Ticket:
     __slots__ = ("notify", "ready")
 
     def __init__(self) -> None:
-        self.ready = False
+        self.ready: bool = False
         self.notify: Callable[[], None] | None = None
         """Called once the ticket is ready, from whichever thread made it so; set by whoever waits."""
 

@@ -126,7 +126,7 @@ class Wire:
         self._done = True
         self._keep_alive = True
         self._direct: memoryview | None = None
-        self.started = False
+        self.started: bool = False
 
     def begin(self, method: str) -> None:
         """A request of this method is about to be sent; its answer is awaited."""
@@ -147,7 +147,7 @@ class Wire:
         self._start = self._end = 0
         self.started = False
         """Whether a byte of the answer has arrived."""
-        self.continued = False
+        self.continued: bool = False
         """Whether the peer has said that it wants the content (RFC 9110, 15.2.1)."""
 
     # What the network calls

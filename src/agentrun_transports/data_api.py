@@ -98,7 +98,7 @@ class DataAPI(SyncFace, AsyncFace):
     ) -> None:
         self.resource_name = resource_name
         self.resource_type = resource_type
-        self.config = Config.from_env(os.environ, credential=credentials is None).merge(config)
+        self.config: Config = Config.from_env(os.environ, credential=credentials is None).merge(config)
         self.namespace = namespace
         hook = None
         if type(self).auth is not DataAPI.auth:

@@ -38,11 +38,11 @@ from agentrun_proto.urls import DEFAULT_PORTS
 try:
     from opentelemetry import metrics, trace
     from opentelemetry.propagate import inject
-except ImportError as error:
+except ImportError as _missing:
     raise ImportError(
         "agentrun_transports.opentelemetry needs opentelemetry-api: pip install 'agentrun-proto[otel]'",
-        name=error.name,
-    ) from error
+        name=_missing.name,
+    ) from _missing
 
 __all__ = ["OpenTelemetryListener"]
 

@@ -76,6 +76,7 @@ CALLS = {
 }
 
 
+@pytest.mark.hostile("answers-silence")
 @pytest.mark.parametrize("case", CALLS)
 @pytest.mark.parametrize("backend", VIRTUAL)
 def test_silence_before_the_answer(backend, case):
@@ -165,6 +166,7 @@ def test_a_peer_that_does_not_read(backend, case, kind, tmp_path):
     run_virtual(backend, main)
 
 
+@pytest.mark.hostile("many-pool-full")
 @pytest.mark.parametrize(
     ("timeout", "seconds"),
     [(2.5, 2.5), (Timeout(pool=3.25), 3.25), (Timeout(total=2, pool=3), 2), (Timeout(total=20, pool=3), 3)],

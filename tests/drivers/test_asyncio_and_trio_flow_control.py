@@ -138,6 +138,7 @@ def file_work(monkeypatch):
     return threads
 
 
+@pytest.mark.hostile("published-memory", "published-blocking-files")
 @pytest.mark.parametrize("direction", ["upload", "download"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_loop_turns_while_64_mib_go_by(backend, direction, tmp_path, file_work):

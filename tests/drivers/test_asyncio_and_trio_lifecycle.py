@@ -239,11 +239,13 @@ def emulator():
     emulator.close()
 
 
+@pytest.mark.hostile("many-silent-end")
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_that_closes_nothing_is_silent(program, emulator):
     assert_silent(PROLOGUE + PROGRAMS[program], **emulator.environment)
 
 
+@pytest.mark.hostile("many-silent-end")
 @pytest.mark.skipif(uvloop is None, reason="uvloop is not installed")
 @pytest.mark.parametrize("program", UVLOOP)
 def test_asyncio_programs_are_as_silent_on_uvloop(program, emulator):
@@ -251,6 +253,7 @@ def test_asyncio_programs_are_as_silent_on_uvloop(program, emulator):
     assert_silent("import uvloop\n" + script, **emulator.environment)
 
 
+@pytest.mark.hostile("many-fork")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_fork_with_open_connections_and_a_running_loop(emulator):
     """Parent and child share no connection, whichever way the child goes on."""
@@ -424,6 +427,7 @@ def test_a_client_that_goes_away_amid_its_call_is_kept_until_then(backend, emula
     run(backend, main)
 
 
+@pytest.mark.hostile("many-second-loop")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_client_on_one_loop_after_another(backend, emulator):
     """Each loop has its own connections; those of a loop that is over are gone, its session too."""
@@ -474,6 +478,7 @@ def test_aclose_amid_a_call(backend, emulator):
     run(backend, main)
 
 
+@pytest.mark.hostile("many-threads")
 def test_one_api_in_asyncio_trio_and_blocking_at_the_same_time(emulator, monkeypatch):
     """Three threads, three kinds of loops, one DataAPI; nobody gets what is another's."""
     with QuickServer() as server:

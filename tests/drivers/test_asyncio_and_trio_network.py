@@ -53,6 +53,7 @@ def open_client(backend, server, authority, **options):
 # --- whose answer it is
 
 
+@pytest.mark.hostile("answers-left-over")
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -77,6 +78,7 @@ def test_an_answer_nobody_asked_for_is_never_the_next_callers(backend, scheme, s
     run(backend, main)
 
 
+@pytest.mark.hostile("answers-left-over")
 @pytest.mark.parametrize("kind", ["download", "call"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_two_records_in_one_segment(backend, kind, authority, tmp_path):
@@ -162,6 +164,7 @@ class TwoRecordServer:
             sock.recv(65536)
 
 
+@pytest.mark.hostile("answers-idle-dead")
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -212,6 +215,7 @@ def _half_close(monkeypatch):
     monkeypatch.setattr(RawServer, "_play", play)
 
 
+@pytest.mark.hostile("answers-dropped")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_connection_dropped_as_the_next_request_arrives(backend, authority):
     """The idle check sees nothing yet: GET goes out once more, POST is told to be lost (RFC 9110, 9.2.2)."""
@@ -230,6 +234,7 @@ def test_connection_dropped_as_the_next_request_arrives(backend, authority):
     run(backend, main)
 
 
+@pytest.mark.hostile("answers-lost")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_connection_reset_amid_an_answer(backend):
     async def main():
@@ -245,6 +250,7 @@ def test_connection_reset_amid_an_answer(backend):
 # --- TLS
 
 
+@pytest.mark.hostile("published-client-per-call")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_tls_connections_are_used_again(backend, authority):
     async def main():
@@ -463,6 +469,7 @@ def test_refused(backend):
 # --- one call's trouble is its own
 
 
+@pytest.mark.hostile("answers-early-refusal")
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_early_refusal_of_a_long_body(backend, scheme, authority):

@@ -22,6 +22,7 @@ def clean(client):
     return pool.open == len(pool.idle) and pool.waiting == 0
 
 
+@pytest.mark.hostile("many-two-timeouts")
 @has_timeout
 @pytest.mark.parametrize(("theirs", "ours"), [(2, 5), (5, 2)], ids=["theirs first", "ours first"])
 def test_asyncio_timeout(theirs, ours):
@@ -45,6 +46,7 @@ def test_asyncio_timeout(theirs, ours):
     run_virtual("asyncio", main)
 
 
+@pytest.mark.hostile("many-two-timeouts")
 @has_timeout
 def test_asyncio_timeout_at_the_same_moment():
     """Whichever wins, it is one of the two, and nothing of the other remains."""
@@ -62,6 +64,7 @@ def test_asyncio_timeout_at_the_same_moment():
     run_virtual("asyncio", main)
 
 
+@pytest.mark.hostile("many-two-timeouts")
 @has_timeout
 def test_except_timeout_error_does_not_catch_ours():
     async def main():
@@ -77,6 +80,7 @@ def test_except_timeout_error_does_not_catch_ours():
     run_virtual("asyncio", main)
 
 
+@pytest.mark.hostile("many-two-timeouts")
 @pytest.mark.parametrize(("theirs", "ours"), [(2, 5), (5, 2)], ids=["theirs first", "ours first"])
 def test_asyncio_wait_for(theirs, ours):
     async def main():

@@ -141,6 +141,7 @@ def provided(emulator, provider, **settings):
 # --- one refresh
 
 
+@pytest.mark.hostile("calling-hundred")
 @on_every_driver
 def test_a_hundred_calls_that_meet_an_expired_token_fetch_one(name, emulator):
     endpoint = with_token(emulator)
@@ -167,6 +168,7 @@ def test_a_hundred_calls_that_find_no_token_fetch_one(name, emulator):
     assert emulator.service.token_fetches == 1
 
 
+@pytest.mark.hostile("calling-expired")
 @on_every_driver
 def test_an_expired_token_by_the_service_s_own_word(name, emulator):
     """`expired-token` is what the service says; each call that hears it is sent once more, and no oftener."""
@@ -248,6 +250,7 @@ async def spread(backend, calls, cancelled, when, first=None):
     return outcomes
 
 
+@pytest.mark.hostile("calling-hundred")
 @on_every_loop
 def test_half_of_the_waiters_are_cancelled_and_the_first_of_them(backend, transport, emulator):
     """Whoever has begun the refresh may go away: the others get what it brings."""

@@ -51,6 +51,7 @@ def log_writes(session):
     return sent
 
 
+@pytest.mark.hostile("many-pool-full")
 @pytest.mark.parametrize(("count", "connections"), [(1000, 100), (300, 1)], ids=["100", "one"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_in_flight(backend, count, connections, monkeypatch):

@@ -144,6 +144,7 @@ STRUCK = [
 ]
 
 
+@pytest.mark.hostile("files-broken-off", "many-cancelled")
 @pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "reused"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(("backend", "fate"), STRUCK)
@@ -265,6 +266,7 @@ async def _beside_trio(client, scene, operation, nth, fate, after):
 # --- a refresh, which is done beside
 
 
+@pytest.mark.hostile("calling-hundred", "many-cancelled")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(("backend", "fate"), STRUCK)
 def test_nth_command_of_two_calls_that_refresh(backend, fate, after, emulator):
@@ -370,6 +372,7 @@ async def refresh_trio(client, nth, fate, after):
 # --- by awaits
 
 
+@pytest.mark.hostile("files-broken-off", "many-cancelled")
 @pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "reused"])
 @pytest.mark.parametrize("late", [False, True], ids=["waiting", "answered"])
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -409,6 +412,7 @@ def test_asyncio_cancelled_at_every_await(backend, operation, late, fresh, emula
     assert run(backend, main) >= 1 + fresh
 
 
+@pytest.mark.hostile("files-broken-off", "many-cancelled")
 @pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "reused"])
 @pytest.mark.parametrize("late", [False, True], ids=["parked", "scheduled"])
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -455,6 +459,7 @@ def test_trio_cancelled_at_every_checkpoint(operation, late, fresh, emulator, sc
     assert run("trio", main) >= 1 + fresh
 
 
+@pytest.mark.hostile("many-pool-full")
 @pytest.mark.parametrize("late", [False, True], ids=["waiting", "served"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_cancelled_waiter_gives_its_place_up(backend, late, emulator):
@@ -517,6 +522,7 @@ async def doom_trio(client, pool, held, doomed, late, served):
     return [scope.cancelled_caught for scope in scopes]
 
 
+@pytest.mark.hostile("many-cancelled")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_hundred_cancelled_at_once_leave_nothing(backend, emulator):
     async def main():
@@ -557,6 +563,7 @@ def test_refusals_are_not_failures_of_the_driver(emulator):
     run("asyncio", main)
 
 
+@pytest.mark.hostile("many-cancelled")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_cancelled_while_connecting_at_every_turn_of_the_loop(backend, emulator):
     """What connects may be tasks of its own: the caller's awaits are too few to find every moment."""

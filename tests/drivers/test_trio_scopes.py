@@ -13,6 +13,7 @@ def clean(client):
     return pool.open == len(pool.idle) and pool.waiting == 0
 
 
+@pytest.mark.hostile("many-two-timeouts")
 @pytest.mark.parametrize(("theirs", "ours"), [(2, 5), (5, 2)], ids=["theirs first", "ours first"])
 def test_trio_fail_after(theirs, ours):
     async def main():
@@ -27,6 +28,7 @@ def test_trio_fail_after(theirs, ours):
     run_virtual("trio", main)
 
 
+@pytest.mark.hostile("many-two-timeouts")
 @pytest.mark.parametrize(("theirs", "ours"), [(2, 5), (5, 2)], ids=["theirs first", "ours first"])
 def test_trio_move_on_after(theirs, ours):
     async def main():
@@ -48,6 +50,7 @@ def test_trio_move_on_after(theirs, ours):
     run_virtual("trio", main)
 
 
+@pytest.mark.hostile("many-two-timeouts")
 def test_trio_at_the_same_moment():
     async def main():
         with stuck_server() as (url, _):

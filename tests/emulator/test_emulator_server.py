@@ -171,6 +171,7 @@ def test_a_head_without_end_is_refused(emulator):
         assert rest(sock)[0].startswith(b"HTTP/1.1 431 ")
 
 
+@pytest.mark.hostile("requests-query-shapes")
 def test_a_long_query_is_served(emulator):
     with talk(emulator) as connection:
         assert ask(connection, "GET", f"{ROOT}?x={'y' * 30_000}")[0] == 200

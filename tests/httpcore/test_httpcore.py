@@ -336,6 +336,7 @@ AFTER = {
 }
 
 
+@pytest.mark.hostile("answers-left-over")
 @pytest.mark.parametrize("name", sorted(AFTER))
 def test_left_over_bytes(run, name):
     with ScriptedServer(AFTER[name]) as server:
@@ -402,6 +403,7 @@ def test_a_second_answer_in_a_tls_record_of_its_own(run, authority):
         assert server.connections == 2
 
 
+@pytest.mark.hostile("answers-left-over")
 def test_a_second_answer_that_comes_later(run):
     done, said = threading.Event(), threading.Event()
     with ScriptedServer([WHOLE, Await(done), EVIL, Tell(said)]) as server:

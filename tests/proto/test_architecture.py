@@ -287,10 +287,30 @@ def test_importing_the_core_loads_nothing_that_talks():
     assert talking.isdisjoint(loaded)
 
 
+@pytest.mark.hostile("published-import")
 def test_importing_the_transports_loads_no_event_loop_and_no_tls():
     loaded = run_python("import sys, agentrun_transports; print(*sys.modules)").split()
     assert "agentrun_transports.data_api" in loaded
     assert {"asyncio", "trio", "httpcore", "ssl", "rich"}.isdisjoint(loaded)
+
+
+IMPORTED_QUIETLY = """
+import logging, os, sys, warnings
+before = dict(os.environ), list(sys.path), list(warnings.filters), sorted(os.listdir("."))
+import agentrun_proto, agentrun_transports
+assert (dict(os.environ), list(sys.path), list(warnings.filters), sorted(os.listdir("."))) == before
+loggers = [logging.getLogger(), *map(logging.getLogger, logging.Logger.manager.loggerDict)]
+handlers = {type(handler) for logger in loggers for handler in logger.handlers}
+assert handlers <= {logging.NullHandler}  # which keeps logging's own last resort from writing
+assert {logger.level for logger in loggers[1:]} <= {logging.NOTSET}
+"""
+
+
+@pytest.mark.hostile("published-import")
+def test_importing_changes_neither_the_environment_nor_logging(tmp_path, monkeypatch):
+    (tmp_path / ".env").write_text("AGENTRUN_ACCOUNT_ID=from-a-file\n")
+    monkeypatch.chdir(tmp_path)
+    assert run_python(IMPORTED_QUIETLY) == ""
 
 
 VENDORED = """

@@ -73,6 +73,7 @@ def test_user_info_of_the_endpoint_becomes_basic_authorization_and_leaves_the_wi
 # --- nothing passed in is changed; nothing is shared by accident
 
 
+@pytest.mark.hostile("files-callers-values")
 @PROPERTY
 @given(query=queries, data=st.dictionaries(st.text("ab é", max_size=3), st.integers()))
 def test_law_what_is_passed_in_is_not_changed(query, data):
@@ -119,6 +120,7 @@ def test_overlaid_leaves_the_original_alone():
     assert seen, "the hook is kept"
 
 
+@pytest.mark.hostile("published-namespace")
 def test_threads_share_an_endpoint_and_each_gets_its_own_sandbox():
     at = DataEndpoint(KEYED)
     found: list[tuple[str, str]] = []
@@ -249,6 +251,7 @@ def test_a_hook_may_build_on_our_own_authorisation():
     assert sent.target.endswith("?x=1&more=a+b")
 
 
+@pytest.mark.hostile("calling-foreign-urls")
 @pytest.mark.parametrize(
     "url", ["http://evil:8077/x", "https://h:8077/x", "http://h/x", "http://h:8077@evil/x"]
 )

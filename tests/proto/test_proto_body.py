@@ -39,6 +39,7 @@ def circle() -> Any:
 # --- HOSTILE, Requests: "body: dict, list, str, bytes, `{"x": float("nan")}`, an object that is no JSON"
 
 
+@pytest.mark.hostile("requests-bodies", "published-repr")
 @pytest.mark.parametrize(
     ("data", "content", "content_type"),
     [
@@ -67,6 +68,7 @@ def test_row_bodies(data, content, content_type):
     assert (body.data, body.length, body.content_type) == (content, len(content), content_type)
 
 
+@pytest.mark.hostile("requests-bodies")
 @pytest.mark.parametrize(
     ("data", "complaint"),
     [
@@ -92,6 +94,7 @@ def test_row_bodies_without_an_end_are_value_errors(make):
         encode_body(make())
 
 
+@pytest.mark.hostile("requests-bodies")
 @pytest.mark.parametrize(
     "data",
     [
@@ -168,5 +171,6 @@ def test_half_a_source_is_none(missing):
         encode_body(type("Half", (), members)())
 
 
+@pytest.mark.hostile("published-repr")
 def test_a_list_is_never_pythons_repr():
     assert encode_body([True, None]).data == b"[true,null]"

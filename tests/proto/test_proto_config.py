@@ -179,6 +179,7 @@ def test_a_whole_family_is_taken():
     )
 
 
+@pytest.mark.hostile("calling-mixed-keys")
 def test_an_explicit_access_key_is_never_mixed_with_the_environments_token():
     explicit = Config(access_key_id="id1", access_key_secret="s1")
     assert Config.from_env(PLATFORM).merge(explicit).credential == AccessKey(
@@ -289,6 +290,7 @@ def test_law_the_empty_config_is_neutral_and_a_merge_with_itself_changes_nothing
     assert a.merge(a) == a
 
 
+@pytest.mark.hostile("published-config-erased", "published-timeout")
 @PROPERTY
 @given(configs, configs)
 def test_law_later_wins_and_unset_erases_nothing(a, b):
@@ -309,12 +311,14 @@ def test_law_later_wins_and_unset_erases_nothing(a, b):
     assert (as_dict(a), as_dict(b)) == before, "neither side is changed"
 
 
+@pytest.mark.hostile("published-headers-stay")
 def test_per_call_headers_do_not_stay():
     base = Config(headers={"x-a": "1"})
     assert base.merge(Config(headers={"X-A": "2", "x-b": "3"})).headers == Headers({"x-a": "2", "x-b": "3"})
     assert base.headers == Headers({"x-a": "1"})
 
 
+@pytest.mark.hostile("published-config-erased")
 def test_a_per_call_config_does_not_bring_defaults_along():
     base = Config(region_id="cn-beijing", timeout=5, protocol="http", version="v1", account_id="1")
     assert base.merge(Config(headers={})) == base.merge(Config(headers=Headers()))
@@ -341,6 +345,7 @@ def pickled(value: object) -> str:
         return str(error)
 
 
+@pytest.mark.hostile("calling-secrets", "published-secrets")
 @pytest.mark.parametrize(
     "shown",
     [
@@ -394,6 +399,7 @@ def test_what_is_no_secret_does_show(shown):
     assert shown in repr(SECRETIVE)
 
 
+@pytest.mark.hostile("calling-secrets")
 @pytest.mark.parametrize(
     "broken",
     [
@@ -424,6 +430,7 @@ def test_no_secret_shows_in_a_traceback_of_ours(broken):
 # --- misuse, in helpful sentences
 
 
+@pytest.mark.hostile("published-timeout", "published-endpoint-query")
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
@@ -479,6 +486,7 @@ def test_a_missing_account_is_told_with_the_ways_to_give_it():
 # --- endpoints
 
 
+@pytest.mark.hostile("published-ram")
 @pytest.mark.parametrize(
     ("config", "base_url"),
     [
@@ -519,6 +527,15 @@ def test_a_missing_account_is_told_with_the_ways_to_give_it():
 )
 def test_the_endpoint_and_its_ram_host(config, base_url):
     assert DataEndpoint(config).base_url == base_url
+
+
+@pytest.mark.hostile("published-ws")
+@pytest.mark.parametrize("host", ["http.example", "my-http-proxy.example", "https", "xn--http-5qa.example"])
+@pytest.mark.parametrize("protocol", ["http", "https"])
+def test_a_host_may_have_the_name_of_a_protocol(protocol, host):
+    at = DataEndpoint(Config(data_endpoint=f"{protocol}://{host}"))
+    assert at.url("http") == f"{protocol}://{host}/2025-09-10/agents/http"
+    assert dict(at.request("GET", "http").fields())["Host"] == host
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ def test_equality_is_by_text_and_only_among_secrets():
     assert bool(Secret("a")) is True
 
 
+@pytest.mark.hostile("calling-secrets")
 def test_copies_are_the_same_and_pickles_are_refused():
     secret = Secret("a")
     assert copy.copy(secret) is secret
@@ -81,6 +82,7 @@ def test_a_secret_is_text(value):
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.hostile("calling-secrets")
 def test_logging_shows_nothing(caplog):
     with caplog.at_level(logging.DEBUG):
         logging.getLogger("x").debug(

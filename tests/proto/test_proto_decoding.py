@@ -92,6 +92,7 @@ STATUSES = {
 NOT_PROCESSED = {401, 408, 429, 503}
 
 
+@pytest.mark.hostile("published-refusals")
 @pytest.mark.parametrize(("status", "name"), STATUSES.items())
 def test_the_class_follows_from_the_status(status, name):
     for content in (b"", b'{"status": "ok"}', b"<html>", b"[1]", b"\xff"):
@@ -141,6 +142,7 @@ def test_an_envelope_is_told_whole():
     assert str(error) == "no such sandbox (HTTP 404, code SandboxNotFound, request id r-1)"
 
 
+@pytest.mark.hostile("answers-bare-refusals")
 @pytest.mark.parametrize(
     ("content", "message", "code", "body"),
     [
@@ -168,6 +170,7 @@ def test_row_refusals_without_an_envelope(content, message, code, body):
     assert (error.request_id, error.status_code) == ("r", 500)
 
 
+@pytest.mark.hostile("answers-bare-refusals", "published-html")
 def test_row_a_gateways_html_502_keeps_body_status_and_request_id():
     html = b"<html><head><title>502 Bad Gateway</title></head>" + b"<p>x</p>" * 1000 + b"</html>"
     error = error_of(head(502, content_type="text/html", x_fc_request_id="r"), html)
@@ -178,6 +181,7 @@ def test_row_a_gateways_html_502_keeps_body_status_and_request_id():
     assert error.request_id == "r"
 
 
+@pytest.mark.hostile("answers-bare-refusals")
 def test_row_a_redirect_is_an_error_that_tells_where_to():
     error = error_of(head(302, location="https://elsewhere/x"), b"")
     assert isinstance(error, RedirectError)
@@ -187,6 +191,7 @@ def test_row_a_redirect_is_an_error_that_tells_where_to():
     assert without.location is None
 
 
+@pytest.mark.hostile("answers-json")
 def test_row_a_refusal_with_hostile_json_is_still_that_refusal():
     for content in (b"[" * 100_000, b"9" * 5000, b'{"a": ' * 50_000, b"\xc0\xaf", b"Infinity"):
         assert type(error_of(Head(status=404), content)) is core.NotFoundError
@@ -215,6 +220,7 @@ def test_the_request_id_is_found_in_the_documented_order():
 # --- HOSTILE, Answers: success with nonsense
 
 
+@pytest.mark.hostile("answers-no-dict")
 @pytest.mark.parametrize(
     ("content", "kind", "value"),
     [
@@ -266,6 +272,7 @@ NONSENSE = {
 }
 
 
+@pytest.mark.hostile("answers-charset", "answers-utf-8", "answers-json")
 @pytest.mark.parametrize("row", NONSENSE)
 def test_row_success_with_nonsense_is_a_decode_error(row):
     for fields in (
@@ -281,6 +288,7 @@ def test_row_success_with_nonsense_is_a_decode_error(row):
         Response(head=OK, content=NONSENSE[row]).json()
 
 
+@pytest.mark.hostile("answers-charset")
 @pytest.mark.parametrize(
     ("content", "value"),
     [
@@ -298,6 +306,7 @@ def test_row_json_that_is_right(content, value):
     assert decode(head(content_type="text/plain; charset=unknown"), content) == value
 
 
+@pytest.mark.hostile("answers-json")
 def test_row_duplicate_keys_are_no_third_thing():
     assert decode(OK, b'{"a": 1, "a": 2}') == {"a": 2}, "the last one, as most parsers have it"
 
@@ -412,6 +421,7 @@ DAMAGED = {
 }
 
 
+@pytest.mark.hostile("answers-codings")
 @pytest.mark.parametrize("row", DAMAGED)
 def test_row_damaged_codings(row):
     coding, content = DAMAGED[row]
@@ -428,6 +438,7 @@ def test_law_a_cut_gzip_is_never_a_value(length):
             take_off_coding(head(content_encoding="gzip"), GZ[:length])
 
 
+@pytest.mark.hostile("answers-codings")
 @pytest.mark.parametrize(
     "coding",
     [
@@ -447,6 +458,7 @@ def test_row_codings_that_were_not_asked_for(coding):
     assert len(caught.value.message) < 500
 
 
+@pytest.mark.hostile("answers-codings")
 def test_row_sixty_field_lines_of_codings():
     many = Head(status=200, headers=Headers([("Content-Encoding", "gzip")] * 60))
     with pytest.raises(DecodeError, match="not asked for"):
@@ -458,6 +470,7 @@ def bomb(size: int) -> bytes:
     return b"".join([*(squeeze.compress(bytes(1 << 20)) for _ in range(size >> 20)), squeeze.flush()])
 
 
+@pytest.mark.hostile("answers-codings")
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "members"])
 def test_row_a_bomb_is_capped(coding):
     limit = 10_000
@@ -471,6 +484,7 @@ def test_row_a_bomb_is_capped(coding):
         take_off_coding(head(content_encoding=name), content, limit=limit)
 
 
+@pytest.mark.hostile("answers-codings")
 def test_row_a_bomb_does_not_fill_the_memory():
     import tracemalloc
 
@@ -497,6 +511,7 @@ def test_the_cap_is_exact(extra):
             assert take_off_coding(head(content_encoding=coding), packed, limit=1000) == content
 
 
+@pytest.mark.hostile("answers-codings")
 @PROPERTY
 @given(st.lists(st.binary(max_size=50), max_size=4), st.integers(0, 150))
 def test_law_members_are_joined_up_to_the_limit(parts, limit):
@@ -516,6 +531,7 @@ def test_law_members_are_joined_up_to_the_limit(parts, limit):
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 
 
+@pytest.mark.hostile("answers-retry-after")
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [
@@ -554,6 +570,7 @@ def test_row_retry_after(value, seconds):
     assert error_of(Head(status=429, headers=Headers(fields)), b"").retry_after == seconds
 
 
+@pytest.mark.hostile("answers-retry-after")
 @pytest.mark.parametrize("date", ["", "junk", "Sun, 06 Nov 1994 25:49:37 GMT"])
 def test_row_a_retry_date_is_worth_nothing_without_the_answers_own_date(date):
     assert retry_after(Headers({"Retry-After": DATE, "Date": date})) is None

@@ -218,6 +218,7 @@ def test_an_event_waits_for_no_byte_more_than_it_needs(body, complete):
 # --- server-sent events: what published clients get wrong
 
 
+@pytest.mark.hostile("published-sse-lines")
 @pytest.mark.parametrize("character", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"])
 def test_only_cr_and_lf_end_a_line(character):
     data = f"a{character}data: b{character}{character}c"
@@ -225,6 +226,7 @@ def test_only_cr_and_lf_end_a_line(character):
         assert outcome(EventDecoder(), pieces) == ([ServerSentEvent(data=data)], None)
 
 
+@pytest.mark.hostile("published-sse-bom")
 def test_a_byte_order_mark_is_taken_off_at_the_very_start_alone():
     for pieces in ways("\ufeffdata: a\n\ndata: \ufeffb\n\n\ufeffdata: c\n\n".encode()):
         found, error = outcome(EventDecoder(), pieces)
@@ -237,6 +239,7 @@ def test_half_a_byte_order_mark_is_none(start):
     assert events(start + b"data: a\n\ndata: b\n\n") == [ServerSentEvent(data="b")]
 
 
+@pytest.mark.hostile("published-sse-retry")
 @pytest.mark.parametrize(
     "value", ["-5", "+5", "5.0", "5e3", "0x5", "5_000", " 5", "5 ", "٣", "५", "", "five", "1000x", "\x005"]
 )
@@ -266,6 +269,7 @@ def test_a_retry_of_any_size(value, retry):
     assert decoder.retry == retry
 
 
+@pytest.mark.hostile("published-sse-unfinished")
 @pytest.mark.parametrize("rest", ["", "\n", "\r", "\r\n", "\nevent: late", "\nid: 9\nevent: late\n"])
 def test_an_unfinished_event_is_dropped(rest):
     body = f"id: 1\ndata: a\n\ndata: {{}}{rest}".encode()

@@ -188,6 +188,7 @@ def test_an_upload_is_bounded_by_each_silence_and_by_a_total_only_where_one_is_s
     assert (send.deadline, send.timeout.read) == (deadline, read)
 
 
+@pytest.mark.hostile("published-reused-date")
 def test_a_request_is_signed_when_it_is_sent_not_when_it_is_made():
     clock = FakeClock()
     at = endpoint()

@@ -21,6 +21,7 @@ ORIGIN = Origin("https", "h", 8443)
 # --- HOSTILE, Requests: "CR, LF or NUL in ... header name or value"
 
 
+@pytest.mark.hostile("requests-injection")
 @pytest.mark.parametrize(
     "value", ["a\r\nEvil: 1", "a\n", "\r", "\0", "a\0b", "\x01", "a\x1fb", "\x7f", "a\x0bb", "a\x0cb"]
 )
@@ -29,6 +30,7 @@ def test_row_a_value_with_a_control_character_is_refused(value):
         Headers({"x": value})
 
 
+@pytest.mark.hostile("requests-injection")
 @pytest.mark.parametrize(
     "name", ["", " ", "a b", "a:", ":a", "a\r", "a\n", "a\0", "é", "a(b)", 'a"', "a/b", "a\tb", " a", "a "]
 )
@@ -52,6 +54,7 @@ def test_a_refused_credential_is_not_shown():
 # --- HOSTILE, Requests: "`Content-Type` given in another case; a header that is not text"
 
 
+@pytest.mark.hostile("requests-headers", "published-content-type")
 @pytest.mark.parametrize("name", ["content-type", "Content-Type", "CONTENT-TYPE", "cOnTeNt-TyPe"])
 def test_row_a_content_type_in_any_case_goes_out_once(name):
     endpoint = DataEndpoint(Config(account_id="1", headers={"Content-type": "a/b"}))
@@ -60,6 +63,7 @@ def test_row_a_content_type_in_any_case_goes_out_once(name):
     assert request.content_type == "text/plain"
 
 
+@pytest.mark.hostile("requests-headers")
 @pytest.mark.parametrize("headers", [{"x": 1}, {"x": b"1"}, {"x": None}, {b"x": "1"}, {1: "1"}, {"x": ["1"]}])
 def test_row_a_header_that_is_no_text_is_a_type_error(headers):
     with pytest.raises(TypeError, match="header"):

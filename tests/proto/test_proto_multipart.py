@@ -47,6 +47,7 @@ AWKWARD = [
 ]  # fmt: skip
 
 
+@pytest.mark.hostile("requests-file-names")
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("text", AWKWARD)
 def test_row_awkward_names_are_read_back_by_three_decoders(text, decoder):
@@ -55,6 +56,7 @@ def test_row_awkward_names_are_read_back_by_three_decoders(text, decoder):
     assert_read_back(decoder, text, text)
 
 
+@pytest.mark.hostile("requests-file-names")
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("text", ["a\\b", "a\\", "\\", "\\\\", 'a\\"b', '\\"; filename=\\"x', "\\\r\n"])
 def test_row_a_backslash_is_read_back_or_refused(text, decoder):
@@ -66,6 +68,7 @@ def test_row_a_backslash_is_read_back_or_refused(text, decoder):
     assert_read_back(decoder, text, text)
 
 
+@pytest.mark.hostile("requests-file-names")
 @pytest.mark.parametrize("text", ["\0", "a\0b"])
 def test_row_nul_in_a_name_is_refused(text):
     for fields, files in (({text: 1}, []), ({}, [FilePart(name=text, filename="f", source=FakeSource())]),
@@ -74,6 +77,7 @@ def test_row_nul_in_a_name_is_refused(text):
             encode_multipart(fields, files, boundary=BOUNDARY)
 
 
+@pytest.mark.hostile("requests-file-names")
 def test_row_a_lone_surrogate_is_refused():
     for fields, files in (({"\ud800": 1}, []), ({"a": "\ud800"}, []),
                           ({}, [FilePart(name="f", filename="\ud800", source=FakeSource())])):  # fmt: skip
@@ -96,6 +100,7 @@ safe_names = st.text("aZ09.-_é中 %;=,'\"\r\n&+:/()[]{}", min_size=1, max_size=
 values = st.text('aZ09é中 %;="\t&+:/()[]{}\\-', max_size=20)
 
 
+@pytest.mark.hostile("requests-file-names")
 @pytest.mark.parametrize("decoder", DECODERS)
 @PROPERTY
 @given(name=safe_names, filename=safe_names, value=values)
@@ -233,6 +238,7 @@ def test_a_parts_content_type_cannot_inject(content_type):
 # --- as a request
 
 
+@pytest.mark.hostile("published-content-type")
 def test_a_callers_content_type_on_a_form_is_refused_and_the_configs_is_left_out():
     endpoint = DataEndpoint(Config(account_id="1", headers={"Content-Type": "a/b", "x-a": "1"}))
     request = endpoint.form_request("files", fields={"path": "/x"}, files=[], boundary=BOUNDARY)

@@ -687,6 +687,7 @@ EXPLORED: dict[str, list[tuple[Scenario, int, int, tuple[int, int, int]]]] = {
 }
 
 
+@pytest.mark.hostile("calling-expired", "calling-clock")
 @pytest.mark.parametrize(
     ("scenario", "attempts", "redirects", "counted"),
     [pytest.param(*row, id=f"{name}-{row[1]}-{row[2]}") for name, rows in EXPLORED.items() for row in rows],
@@ -715,6 +716,7 @@ def at_date(wall: float) -> str:
     return formatdate(wall, usegmt=True)
 
 
+@pytest.mark.hostile("calling-clock")
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize(
     ("off", "adjusts"),
@@ -752,6 +754,7 @@ def test_a_clock_that_is_off_by_something_else_later_is_set_again():
     assert at.standing.offset == 0
 
 
+@pytest.mark.hostile("answers-retry-after")
 @pytest.mark.parametrize("date", ["", "junk", "Fri, 06 Mar 2026 12:00:00 CET", "1772798400", None])
 def test_a_junk_date_is_no_date(date):
     at = keyed()
@@ -782,6 +785,7 @@ def test_a_token_and_no_credential_have_no_date_to_adjust():
         assert at.standing.offset == 0
 
 
+@pytest.mark.hostile("answers-retry-after")
 @pytest.mark.parametrize("date", ["Fri, 31 Dec 9999 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 GMT"])
 def test_a_date_at_the_end_of_time_does_no_harm(date):
     """HOSTILE: a junk Date: capped, no crash; and the next call on the same endpoint is not broken by it."""
@@ -796,6 +800,7 @@ def test_a_date_at_the_end_of_time_does_no_harm(date):
         assert type(a_call(at, clock).command) is Send
 
 
+@pytest.mark.hostile("calling-clock")
 @pytest.mark.parametrize("why", ["never", "one-shot"])
 def test_the_clock_is_set_for_the_next_call_even_where_this_one_is_over(why):
     at = keyed(retry=Retry.never()) if why == "never" else keyed()
@@ -836,6 +841,7 @@ def sent_token(step: ByHand) -> str:
     return dict(step.command.request.signature)["Agentrun-Access-Token"]
 
 
+@pytest.mark.hostile("calling-expired")
 def test_a_refused_credential_is_renewed_once_and_then_its_refusal_is_the_callers():
     at, left = provided("t1", "t2", "t3")
     step = renewed(a_call(at, method="POST", data={"a": 1}))

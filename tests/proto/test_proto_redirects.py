@@ -169,6 +169,7 @@ def test_a_location_of_this_origin_is_followed_with_the_credential(location, url
     assert "user" not in str(sent(step)).replace("User-Agent", "")
 
 
+@pytest.mark.hostile("calling-redirects")
 @pytest.mark.parametrize(("location", "url"), ELSEWHERE)
 def test_a_location_elsewhere_is_followed_with_nothing(location, url):
     step = follow(a_call(endpoint()), location)
@@ -177,6 +178,7 @@ def test_a_location_elsewhere_is_followed_with_nothing(location, url):
     assert "pass" not in str(sent(step))
 
 
+@pytest.mark.hostile("calling-redirects")
 @pytest.mark.parametrize("location", NOWHERE)
 def test_a_location_that_leads_nowhere_is_told(location):
     with pytest.raises(RedirectError, match="not followed") as caught:
@@ -185,6 +187,7 @@ def test_a_location_that_leads_nowhere_is_told(location):
     assert caught.value.status_code == 302
 
 
+@pytest.mark.hostile("calling-redirects")
 @pytest.mark.parametrize("location", ["/x\r\nEvil: 1", "/x\n", "/x\0", "https://h/\r"])
 def test_a_location_with_a_line_break_never_gets_this_far(location):
     with pytest.raises(ValueError, match="control character"):
@@ -231,6 +234,7 @@ def test_a_redirect_without_a_location_is_an_error(status):
     assert caught.value.location is None
 
 
+@pytest.mark.hostile("calling-redirects")
 def test_a_get_is_redirected_five_times():
     at = endpoint(retry=Retry.never())
     step = a_call(at)
@@ -245,6 +249,7 @@ def test_a_get_is_redirected_five_times():
     assert again.answer(Head(status=200)).answer(b'{"a": 1}').result == {"a": 1}
 
 
+@pytest.mark.hostile("calling-redirects")
 @pytest.mark.parametrize("location", ["", "#a", "/2025-09-10/agents/a/b?c=1", "https://other/x"])
 def test_a_loop_ends(location):
     step = a_call(endpoint())
@@ -326,6 +331,7 @@ def test_a_get_with_a_body_that_cannot_be_sent_again_is_not_redirected_with_it()
 # --- what does not leave its origin
 
 
+@pytest.mark.hostile("calling-redirects")
 @pytest.mark.parametrize("key", [True, False])
 def test_nothing_of_the_callers_goes_elsewhere_nor_comes_back(key):
     at = endpoint(f"https://user:{MARK}@h", key=key, retry=Retry(attempts=3))
@@ -395,6 +401,7 @@ def test_another_origins_refusals_cost_no_credential_and_set_no_clock():
     assert keyed.standing.offset == 0
 
 
+@pytest.mark.hostile("calling-foreign-urls")
 def test_a_download_from_elsewhere_is_bare_too():
     at = endpoint()
     step = ByHand(at.download(at.file_request("f"), "/local", clock=FakeClock())).answer(FakeSink())
@@ -404,9 +411,20 @@ def test_a_download_from_elsewhere_is_bare_too():
     step.close()
 
 
+@pytest.mark.hostile("calling-foreign-urls")
+def test_a_stream_from_elsewhere_is_bare_too():
+    at = endpoint()
+    step = ByHand(at.stream(at.stream_request("GET", "s", headers={"x-own": MARK}), clock=FakeClock()))
+    assert MARK in str(sent(step))
+    follow(step, "https://streams.example/x")
+    assert is_bare(step)
+    step.close()
+
+
 # --- those whom the caller trusts
 
 
+@pytest.mark.hostile("calling-foreign-urls")
 @pytest.mark.parametrize("key", [True, False])
 def test_a_trusted_origin_gets_all_of_it_signed_for_its_own_host(key):
     at = endpoint(key=key, trusted_origins=["https://files.example:8443"])
@@ -425,6 +443,7 @@ def test_a_trusted_origin_gets_all_of_it_signed_for_its_own_host(key):
     assert is_bare(follow(step, "https://files.example:8443/x")), "and from there nothing comes back"
 
 
+@pytest.mark.hostile("calling-foreign-urls")
 @pytest.mark.parametrize(
     ("trusted", "location", "bare"),
     [

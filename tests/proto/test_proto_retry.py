@@ -356,6 +356,7 @@ def test_retry_after_is_the_least(status, fields, seconds):
     assert step.answer(b"\x80" + bytes(5)).command.seconds == seconds
 
 
+@pytest.mark.hostile("answers-retry-after")
 @pytest.mark.parametrize(
     "asked",
     [

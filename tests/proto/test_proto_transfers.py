@@ -617,6 +617,7 @@ STEPS: dict[str, list[Any]] = {
 }
 
 
+@pytest.mark.hostile("files-broken-off")
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("where", STEPS)
 def test_the_sink_is_discarded_after_a_failure_at_any_step(where, failure):
@@ -630,6 +631,7 @@ def test_the_sink_is_discarded_after_a_failure_at_any_step(where, failure):
     assert sink.discarded == 1
 
 
+@pytest.mark.hostile("files-broken-off")
 @pytest.mark.parametrize("where", STEPS)
 def test_the_sink_is_discarded_when_the_flow_is_given_up(where):
     sink = MemorySink()
@@ -640,6 +642,7 @@ def test_the_sink_is_discarded_when_the_flow_is_given_up(where):
     assert sink.discarded == 1
 
 
+@pytest.mark.hostile("files-broken-off")
 @pytest.mark.parametrize(
     ("head", "content", "error"),
     [

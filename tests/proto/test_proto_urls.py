@@ -140,6 +140,7 @@ def test_a_path_that_is_no_text_is_a_type_error(path):
 # --- HOSTILE, Requests: "CR, LF or NUL in path, query, header name or value"
 
 
+@pytest.mark.hostile("requests-injection")
 @pytest.mark.parametrize("character", ["\r", "\n", "\0", "\r\n"])
 @pytest.mark.parametrize("where", ["a{}b", "{}a", "a{}", "a?x={}", "a?x=1{}", "a?{}"])
 def test_row_line_breaks_in_a_path_are_refused(where, character):
@@ -150,6 +151,7 @@ def test_row_line_breaks_in_a_path_are_refused(where, character):
             parse_url("http://h/" + path)
 
 
+@pytest.mark.hostile("requests-injection")
 def test_row_line_breaks_in_query_values_and_segments_are_encoded():
     assert ENDPOINT.url("a", {"x\r\n": "1\r\n\0"}) == BASE + "/a?x%0D%0A=1%0D%0A%00"
     assert path_segment("a\r\n\0") == "a%0D%0A%00"
@@ -162,6 +164,7 @@ def test_row_line_breaks_in_query_values_and_segments_are_encoded():
 DOTS = [".", "..", "%2e", "%2E%2e", ".%2e", "%2E.", "%2E"]
 
 
+@pytest.mark.hostile("requests-dot-segments", "published-other-sandbox")
 @pytest.mark.parametrize("dots", DOTS)
 @pytest.mark.parametrize("where", ["{}", "{}/a", "a/{}/b", "a/{}", "/{}/", "a/{}?x=1", "../../{}/stop"])
 def test_row_dot_segments_are_refused(where, dots):
@@ -181,12 +184,14 @@ def test_row_dots_that_are_no_dot_segment_stand(path):
     assert ENDPOINT.url(path).startswith(BASE + "/")
 
 
+@pytest.mark.hostile("requests-dot-segments")
 @pytest.mark.parametrize("value", ["", ".", ".."])
 def test_row_dot_segments_have_no_encoding(value):
     with pytest.raises(ValueError, match="cannot be a path segment"):
         path_segment(value)
 
 
+@pytest.mark.hostile("published-other-sandbox")
 def test_an_id_cannot_reach_another_sandbox():
     assert path_segment("../../sb2/stop") == "..%2F..%2Fsb2%2Fstop"
     assert ENDPOINT.url(f"x/{path_segment('../../sb2/stop')}").count("/") == (BASE + "/x/_").count("/")
@@ -195,6 +200,7 @@ def test_an_id_cannot_reach_another_sandbox():
 # --- HOSTILE, Requests: "absolute URL, `//host`, or user info as a path"
 
 
+@pytest.mark.hostile("requests-other-host")
 @pytest.mark.parametrize("path", ["http://evil/x", "HTTPS://evil", "ftp://e/x", "a.b+c-d://e"])
 def test_row_an_absolute_url_is_no_path(path):
     with pytest.raises(ValueError, match="not a URL"):
@@ -209,6 +215,7 @@ def test_row_a_refused_url_does_not_show_its_password():
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.hostile("requests-other-host")
 @pytest.mark.parametrize(
     "path",
     [
@@ -229,6 +236,7 @@ def test_row_the_host_never_changes(path):
     assert ENDPOINT.request("GET", path).origin.host == HOST
 
 
+@pytest.mark.hostile("requests-other-host")
 @PROPERTY
 @given(st.one_of(awkward_text, st.text("/\\@:.?%#hHtTpP", max_size=12)), queries)
 def test_law_the_host_never_changes(path, query):
@@ -245,6 +253,7 @@ def test_law_the_host_never_changes(path, query):
 # --- HOSTILE, Requests: "`#` in a path"
 
 
+@pytest.mark.hostile("requests-fragment", "published-query")
 @pytest.mark.parametrize("path", ["a#b/c", "#", "a#", "a?x=1#b", "a?#", "a#?b"])
 def test_row_a_fragment_is_refused_with_advice(path):
     with pytest.raises(ValueError, match="write %23"):
@@ -257,6 +266,7 @@ def test_row_a_fragment_is_refused_with_advice(path):
 # --- HOSTILE, Requests: "non-ASCII, space, tab, DEL, backslash, quotes, `%zz`"
 
 
+@pytest.mark.hostile("requests-path-encoding")
 @pytest.mark.parametrize(
     ("path", "wire"),
     [
@@ -286,6 +296,7 @@ def test_row_one_documented_encoding_of_a_path(path, wire):
     assert unquote_to_bytes(wire) == unquote_to_bytes(path.replace("%zz", "%25zz"))
 
 
+@pytest.mark.hostile("requests-path-encoding")
 @pytest.mark.parametrize(
     "call",
     [
@@ -306,6 +317,7 @@ def test_row_a_lone_surrogate_is_a_value_error_of_ours(call):
 # --- HOSTILE, Requests: "query values `None`, `True`, 3, 1.5, an `Enum`, a list, a tuple, `[]`, a dict, ..."
 
 
+@pytest.mark.hostile("requests-query-values")
 @pytest.mark.parametrize(
     ("value", "query"),
     [
@@ -334,6 +346,7 @@ def test_row_query_values(value, query):
     assert merge_query("r?keep=1", {"x": value}) == "r" + query
 
 
+@pytest.mark.hostile("requests-query-values")
 @pytest.mark.parametrize(
     "value", [{}, {"a": 1}, b"x", bytearray(b"x"), {1}, object(), Colour.MANY, [[1]], [b"x"], 1j]
 )
@@ -354,6 +367,7 @@ def test_query_names_are_text(name):
         ENDPOINT.url("r", {name: 1})
 
 
+@pytest.mark.hostile("requests-query-values")
 def test_an_empty_list_removes_the_key():
     assert merge_query("/r?a=1&b=2&a=3", {"a": []}) == "/r?b=2"
     assert merge_query("http://h/r?a=1", {"a": []}) == "http://h/r"
@@ -362,6 +376,7 @@ def test_an_empty_list_removes_the_key():
 # --- HOSTILE, Requests: "a query of 30 KB; `?flag`; `?a=&b`; repeated keys; `%20` against `+`; `;`"
 
 
+@pytest.mark.hostile("requests-query-shapes", "published-query")
 @pytest.mark.parametrize(
     ("query", "wire"),
     [
@@ -386,6 +401,7 @@ def test_row_a_query_keeps_what_it_can(query, wire):
     assert normalise_query(wire) == wire
 
 
+@pytest.mark.hostile("requests-query-shapes")
 def test_row_a_query_of_30_kb_is_sent():
     value = "x y" * 10_000
     assert read_form(urlsplit(ENDPOINT.url("r", {"q": value})).query) == [("q", value)]
@@ -436,6 +452,7 @@ def test_law_a_form_parser_reads_the_dict_merge_of_both_sides(existing, query):
     assert form_dict(expected) == {name: texts for name, texts in plain.items() if texts}
 
 
+@pytest.mark.hostile("requests-query-shapes", "published-query")
 @PROPERTY
 @given(wire_queries, queries)
 def test_law_untouched_pairs_keep_their_bytes(existing, query):
@@ -499,6 +516,7 @@ def test_law_url_and_request_agree_and_a_parsed_url_is_what_is_sent(path, existi
     assert (parsed.origin, parsed.request_target) == (request.origin, request.target)
 
 
+@pytest.mark.hostile("requests-dot-segments", "published-raw-path")
 @PROPERTY
 @given(awkward_text, queries)
 def test_law_the_path_that_is_signed_is_the_path_in_the_target(path, query):
@@ -652,6 +670,7 @@ def test_authority_leaves_the_default_port_out(origin, authority):
 # --- SERVICE, RAM hosts
 
 
+@pytest.mark.hostile("published-ram")
 @pytest.mark.parametrize(
     ("host", "expected"),
     [

@@ -27,7 +27,7 @@ LOOPS = DRIVERS[1:]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plant:
-    """A bug: how it is planted, where it shows, what the failure says, how many seeds it takes to be found."""
+    """A bug: how it is planted, where it shows, what the failure says, and how many seeds it may take."""
 
     plant: Callable[[pytest.MonkeyPatch], None]
     drivers: tuple[str, ...]

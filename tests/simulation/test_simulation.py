@@ -1,4 +1,4 @@
-"""The simulation itself: each fault does what its name says, on every driver, at its time; and nothing else."""
+"""The simulation itself: each fault does what its name says, on every driver, at its time, and no more."""
 
 from __future__ import annotations
 

@@ -226,6 +226,7 @@ def test_a_slow_write_is_no_stall(driver, tmp_path, monkeypatch):
         listener.close()
 
 
+@pytest.mark.hostile("answers-silence")
 @pytest.mark.parametrize("timeout", [SHORT, Timeout(read=SHORT)], ids=["total", "part"])
 @pytest.mark.parametrize(
     "said",
@@ -238,6 +239,7 @@ def test_read(driver, said, timeout):
         assert_next_call_is_right(client)
 
 
+@pytest.mark.hostile("answers-silence")
 def test_read_of_a_drip_that_never_falls_silent(driver):
     script = (Say(answer(b"x", length=10**6)), Repeat(b"y", pause=0.02))
     with RawServer(script) as server, driver.client(server.config(timeout=SHORT)) as client:
@@ -245,6 +247,7 @@ def test_read_of_a_drip_that_never_falls_silent(driver):
         assert_next_call_is_right(client)
 
 
+@pytest.mark.hostile("many-pool-full")
 @pytest.mark.parametrize("timeout", [SHORT, Timeout(pool=SHORT)], ids=["total", "part"])
 def test_pool(driver, timeout):
     """Exhausted: a pool timeout, nothing sent, and the place in the queue is given up."""
@@ -277,6 +280,7 @@ def test_pool(driver, timeout):
         assert_next_call_is_right(client)
 
 
+@pytest.mark.hostile("many-wall-clock")
 @pytest.mark.parametrize("jump", [86400.0, -86400.0], ids=["ahead", "back"])
 def test_wall_time_moves_no_deadline(driver, monkeypatch, jump):
     """A day either way, while a call waits: it neither ends early nor late."""

@@ -12,9 +12,10 @@ import time
 import pytest
 
 from agentrun_proto import AgentRunClientError, DecodeError, IncompleteError
-from hostile import ROWS, head
+from hostile import ROWS, cases, head
 from transports_support import (
     DRIVERS,
+    LOOP_DRIVERS,
     PATIENCE,
     Announce,
     Close,
@@ -31,7 +32,10 @@ DEADLINE = 0.4  # for rows on silence
 GENEROUS = 15.0  # what two busy cores may make of it
 
 
-@pytest.fixture(params=DRIVERS, ids=lambda driver: driver.name)
+@pytest.fixture(
+    params=[*DRIVERS, *(pytest.param(driver, marks=pytest.mark.once) for driver in LOOP_DRIVERS)],
+    ids=lambda driver: driver.name,
+)
 def driver(request):
     return request.param
 
@@ -67,7 +71,7 @@ def run(driver, row, *, bytewise):
                 assert server.connections == 1
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+@pytest.mark.parametrize("row", cases(ROWS))
 def test_whole(driver, row):
     run(driver, row, bytewise=False)
 
@@ -75,13 +79,13 @@ def test_whole(driver, row):
 @pytest.mark.parametrize(
     "row",
     # A silence is as long however the bytes before it came.
-    [row for row in ROWS if not row.big and not row.silent and not row.after and len(row.raw) < 2000],
-    ids=lambda row: row.id,
+    cases(row for row in ROWS if not row.big and not row.silent and not row.after and len(row.raw) < 2000),
 )
 def test_byte_by_byte(driver, row):
     run(driver, row, bytewise=True)
 
 
+@pytest.mark.hostile("answers-left-over")
 def test_a_second_answer_that_comes_later(driver):
     """A second answer 50 ms later: the connection is closed, and the next call is right."""
     for evil in (
@@ -105,6 +109,7 @@ def test_a_second_answer_that_comes_later(driver):
 # --- answers to downloads: the same rows of "bytes after the answer" and "cut short", read the other way
 
 
+@pytest.mark.hostile("answers-left-over")
 @pytest.mark.parametrize(
     "data",
     [
@@ -128,6 +133,7 @@ def test_bytes_after_a_download(driver, tmp_path, data):
         assert server.connections == 2
 
 
+@pytest.mark.hostile("files-broken-off", "published-overwritten")
 @pytest.mark.parametrize(
     ("data", "end", "error"),
     [
@@ -162,6 +168,7 @@ def test_a_download_that_fails_leaves_the_old_file(driver, tmp_path, data, end, 
         assert_next_call_is_right(client)
 
 
+@pytest.mark.hostile("answers-silence", "files-broken-off")
 @pytest.mark.parametrize("steps", [(Stall(),), (Repeat(b"y", pause=0.05),)], ids=["silence", "drip"])
 def test_a_download_without_end(driver, tmp_path, steps):
     from agentrun_proto import Timeout, TimeoutExceeded
@@ -177,6 +184,7 @@ def test_a_download_without_end(driver, tmp_path, steps):
             assert_next_call_is_right(client)
 
 
+@pytest.mark.hostile("answers-huge-head")
 def test_fields_cost_no_more_than_their_length():
     """60 KB of spaces inside a value: reading them is linear, or a peer holds us up past any deadline."""
     from agentrun_proto import Headers

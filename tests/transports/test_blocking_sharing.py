@@ -37,6 +37,7 @@ def run_threads(count, work):
     assert not failures, failures[:3]
 
 
+@pytest.mark.hostile("many-threads")
 @pytest.mark.parametrize(
     "limits", [Limits(), Limits(total=3), Limits(per_origin=1)], ids=["all", "three", "one"]
 )
@@ -59,6 +60,7 @@ def test_threads_that_share_a_client_get_their_own_answers(limits):
         assert client._session.pool.open == len(client._session.pool.idle)
 
 
+@pytest.mark.hostile("many-pool-full")
 def test_a_full_pool_serves_in_order():
     """Callers who wait are served in the order in which they came."""
     go_on = threading.Event()
@@ -85,6 +87,7 @@ def test_a_full_pool_serves_in_order():
         assert server.connections == 1
 
 
+@pytest.mark.hostile("many-pool-full")
 def test_a_waiter_whose_time_is_over_gives_its_place_up():
     go_on = threading.Event()
     script = (Pause(go_on), Say(answer({"ok": 1})))
@@ -202,6 +205,7 @@ ENDS = {
 }
 
 
+@pytest.mark.hostile("many-silent-end")
 @pytest.mark.parametrize("end", ENDS)
 def test_the_program_ends_without_closing(end):
     """No warning, no hang."""
@@ -221,6 +225,7 @@ assert client.get("a")["target"].endswith("/a")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.hostile("many-fork")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_fork_with_an_open_pool():
     """The child opens its own connections; the parent's go on to work; the limits count anew."""
@@ -251,6 +256,7 @@ for n in range(3):
         assert sorted(map(sorted, by_connection.values())) == [["child"], ["parent"]]
 
 
+@pytest.mark.hostile("many-fork")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_fork_while_another_thread_calls():
     """The pool's lock, held or not by a thread that the child does not have, holds nobody up there."""
@@ -295,6 +301,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 SIZE = 64 * 1024 * 1024
 
 
+@pytest.mark.hostile("published-memory")
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is counted in KB on Linux alone")
 @pytest.mark.parametrize("coding", ["counted", "chunked", "until_close"])
 def test_a_download_needs_no_memory(tmp_path, coding):
@@ -318,6 +325,7 @@ def test_a_download_needs_no_memory(tmp_path, coding):
     assert (tmp_path / "f").stat().st_size == SIZE
 
 
+@pytest.mark.hostile("published-memory")
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is counted in KB on Linux alone")
 def test_an_upload_needs_no_memory(tmp_path):
     from transports_support import BeforeBody, Drain

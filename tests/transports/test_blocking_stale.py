@@ -48,6 +48,7 @@ def driver(request):
     return request.param
 
 
+@pytest.mark.hostile("answers-idle-dead")
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH"])
 @pytest.mark.parametrize("fate", ["closed", "reset", "408", "408_closed"])
 def test_an_idle_connection_is_found_dead(driver, fate, method):
@@ -79,6 +80,7 @@ def _until_the_peer_has_closed(client):
     assert poller.poll(PATIENCE * 1000)
 
 
+@pytest.mark.hostile("answers-dropped")
 @pytest.mark.parametrize("end", [Close, Reset, Rudely], ids=lambda end: end.__name__)
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD"])
 def test_a_reused_connection_is_dropped_as_the_next_request_goes_out(driver, method, end):
@@ -91,6 +93,7 @@ def test_a_reused_connection_is_dropped_as_the_next_request_goes_out(driver, met
         assert_next_call_is_right(client)
 
 
+@pytest.mark.hostile("answers-lost", "answers-dropped")
 @pytest.mark.parametrize("end", [Close, Reset], ids=lambda end: end.__name__)
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 def test_an_ambiguous_request_is_never_repeated(driver, method, end):
@@ -103,6 +106,7 @@ def test_an_ambiguous_request_is_never_repeated(driver, method, end):
         assert_next_call_is_right(client)
 
 
+@pytest.mark.hostile("answers-dropped")
 @pytest.mark.parametrize("end", [Close, Reset], ids=lambda end: end.__name__)
 def test_only_once_more(driver, end):
     """A second death of the same request is an error: the fresh connection had no time to grow stale."""
@@ -114,6 +118,7 @@ def test_only_once_more(driver, end):
         assert_next_call_is_right(client)
 
 
+@pytest.mark.hostile("answers-lost")
 @pytest.mark.parametrize("end", [Close, Reset], ids=lambda end: end.__name__)
 def test_a_fresh_connection_that_dies_is_an_error(driver, end):
     with RawServer((end(),)) as server, driver.client(server.config()) as client:
@@ -123,6 +128,7 @@ def test_a_fresh_connection_that_dies_is_an_error(driver, end):
         assert_next_call_is_right(client)
 
 
+@pytest.mark.hostile("answers-lost")
 def test_a_death_amid_the_answer_is_never_repeated(driver):
     with (
         RawServer((OK,), (Say(b"HTTP/1.1 200 O"), Close())) as server,
@@ -158,6 +164,7 @@ def large(tmp_path):
 REFUSAL = answer({"code": "ERR_TOO_LARGE", "requestId": "id-1"}, "413 Content Too Large")
 
 
+@pytest.mark.hostile("answers-early-refusal")
 @pytest.mark.parametrize("end", [(Reset(),), (Rudely(),), (Close(),)], ids=["reset", "rudely", "politely"])
 def test_413_before_the_upload_is_finished(driver, large, end):
     """E showing 413, not a broken pipe, whether the peer closes, resets, or goes on reading."""
@@ -172,6 +179,7 @@ def test_413_before_the_upload_is_finished(driver, large, end):
         assert_next_call_is_right(client)
 
 
+@pytest.mark.hostile("answers-early-refusal")
 @pytest.mark.parametrize("pause", [0.0, 0.3], ids=["at_once", "while_we_are_stuck"])
 def test_413_from_a_peer_that_reads_no_further(driver, large, pause):
     """It answers, keeps the connection open and reads nothing: what it said counts, not our timeout."""
@@ -185,6 +193,7 @@ def test_413_from_a_peer_that_reads_no_further(driver, large, pause):
         assert_next_call_is_right(client)
 
 
+@pytest.mark.hostile("answers-early-refusal")
 def test_413_from_a_peer_that_reads_no_further_when_there_is_no_deadline(driver, large):
     """Nothing but the answer itself can end the wait for room; the peer closes much later."""
     late, much_later = Repeat(b"", times=1, pause=0.3), Repeat(b"", times=1, pause=6.0)
@@ -198,6 +207,7 @@ def test_413_from_a_peer_that_reads_no_further_when_there_is_no_deadline(driver,
         assert time.monotonic() - began < 5.0
 
 
+@pytest.mark.hostile("answers-early-refusal")
 def test_413_to_a_large_body_in_memory(driver):
     with (
         RawServer((BeforeBody(), Say(REFUSAL), Rudely())) as server,
@@ -230,6 +240,7 @@ def test_an_interim_answer_amid_an_upload_is_passed_over(driver, large):
         client.upload("upload", large, "/target")
 
 
+@pytest.mark.hostile("files-size-changes")
 @pytest.mark.parametrize("by", [-1, -300_000, -(10**6)])
 def test_a_file_that_shrinks(driver, tmp_path, monkeypatch, by):
     path = tmp_path / "f"
@@ -242,6 +253,7 @@ def test_a_file_that_shrinks(driver, tmp_path, monkeypatch, by):
         assert_next_call_is_right(client)
 
 
+@pytest.mark.hostile("files-size-changes")
 def test_a_file_that_grows(driver, tmp_path, monkeypatch):
     """Exactly the declared length is sent."""
     path = tmp_path / "f"
@@ -273,6 +285,7 @@ def _when_first_read(monkeypatch, change):
     monkeypatch.setattr(_files.FileSource, "read", reading)
 
 
+@pytest.mark.hostile("published-client-per-call")
 def test_keep_alive_is_counted_on_the_server(driver):
     with RawServer() as server, driver.client(server.config()) as client:
         for n in range(20):

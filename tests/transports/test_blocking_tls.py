@@ -80,6 +80,30 @@ def test_a_trusted_server(driver, authority):
         assert server.connections == 1
 
 
+@pytest.mark.hostile("published-client-per-call")
+def test_one_context_for_many_connections_and_clients(driver, authority, monkeypatch):
+    """It is made on first need, and costs as much as twenty calls."""
+    made = []
+    create = ssl.create_default_context
+
+    def counted(**options):
+        made.append(options)
+        return create(**options)
+
+    monkeypatch.setattr(ssl, "create_default_context", counted)
+    tls = TLS(ca_file=authority.file, key_password="of this test alone")  # what the cache has not seen
+    closing = answer({"ok": 1}, fields="Connection: close\r\n")
+    with RawServer(*[closing] * 3, context=authority.context()) as server:
+        with driver.client(server.config(), tls=tls) as client:
+            assert made == []
+            for _ in range(3):
+                assert client.call("GET", "a") == {"ok": 1}
+        with driver.client(server.config(), tls=tls) as client:
+            assert_next_call_is_right(client)
+        assert server.connections == 4
+    assert len(made) == 1
+
+
 def test_an_unknown_authority(driver, authority, tmp_path):
     other = Authority(tmp_path)
     with RawServer(context=authority.context()) as server:
@@ -193,6 +217,7 @@ def _closed(client):
     return bool(poller.poll(PATIENCE * 1000))
 
 
+@pytest.mark.hostile("answers-left-over")
 def test_bytes_after_an_answer_under_tls(driver, authority):
     """They may have been decrypted together with the answer: then no socket is readable, yet they count."""
     sent = threading.Event()
@@ -207,6 +232,7 @@ def test_bytes_after_an_answer_under_tls(driver, authority):
         assert server.connections == 2
 
 
+@pytest.mark.hostile("answers-left-over")
 @pytest.mark.parametrize("size", [20_000, 200_000])
 def test_a_large_answer_followed_by_more_under_tls(driver, authority, size):
     """The body is read straight into its place; what follows it waits inside OpenSSL."""

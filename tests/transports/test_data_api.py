@@ -114,6 +114,7 @@ def test_the_environment_is_read_and_a_config_wins(monkeypatch):
     assert "mine.agentrun-data.cn-beijing" in found
 
 
+@pytest.mark.hostile("calling-mixed-keys")
 def test_an_explicit_key_is_not_mixed_with_a_token_of_the_environment(monkeypatch):
     monkeypatch.setenv("ALIBABA_CLOUD_SECURITY_TOKEN", "token-of-another-key")
     monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", "another")
@@ -129,6 +130,7 @@ def test_an_explicit_key_is_not_mixed_with_a_token_of_the_environment(monkeypatc
         assert "x-acs-security-token" not in names
 
 
+@pytest.mark.hostile("published-signed-early")
 @pytest.mark.parametrize("method", ["get", "delete", "post", "put", "patch"])
 def test_every_method_is_signed_over_what_is_sent(method):
     with RawServer() as server, api(server, **KEY) as client:
@@ -147,6 +149,7 @@ def test_every_method_is_signed_over_what_is_sent(method):
             assert request.body == '{"a":"é"}'.encode()
 
 
+@pytest.mark.hostile("published-refusals")
 def test_results_and_errors(tmp_path):
     refusal = answer({"code": "ERR", "requestId": "id-9", "message": "no"}, "404 Not Found")
     with RawServer(
@@ -174,6 +177,7 @@ def test_results_and_errors(tmp_path):
         client.close()
 
 
+@pytest.mark.hostile("files-callers-values")
 def test_what_the_caller_passes_is_never_changed(tmp_path):
     path = tmp_path / "f"
     path.write_bytes(b"x")
@@ -190,6 +194,7 @@ def test_what_the_caller_passes_is_never_changed(tmp_path):
         assert repr(client.config) == before
 
 
+@pytest.mark.hostile("published-config-erased", "published-timeout", "published-headers-stay")
 def test_a_config_of_one_call():
     """It overlays, erases nothing, and is gone afterwards; so are headers; its timeout is in force."""
     with RawServer() as server, api(server, headers={"X-A": "1"}, token="base") as client:
@@ -280,6 +285,7 @@ def test_overrides_with_other_numbers_of_parameters(cls, mine):
         assert dict(server.requests[0].lines)["X-Mine"] == mine
 
 
+@pytest.mark.hostile("published-signed-early")
 @pytest.mark.parametrize("cls", [SuperThree, SuperFour, SuperSix])
 @pytest.mark.parametrize("method", ["get", "post", "put", "patch", "delete"])
 def test_super_auth_signs_the_request_that_is_sent(cls, method):
@@ -338,6 +344,7 @@ def test_super_auth_by_hand_with_nothing():
             client.auth("http://elsewhere.example/")
 
 
+@pytest.mark.hostile("requests-injection")
 @pytest.mark.parametrize(
     "returned",
     [
@@ -414,6 +421,7 @@ def test_an_override_may_call_the_client_itself():
         assert dict(server.requests[1].lines)["X-Token"] == "t"
 
 
+@pytest.mark.hostile("published-namespace")
 def test_threads_do_not_mix_what_their_hooks_are_asked():
     with RawServer() as server:
         client = api(server, SuperThree, **KEY)
@@ -442,6 +450,7 @@ def test_threads_do_not_mix_what_their_hooks_are_asked():
             assert computed == sent
 
 
+@pytest.mark.hostile("calling-secrets")
 def test_no_secret_shows():
     with RawServer(answer(b"", "403 No")) as server:
         client = DataAPI(

@@ -252,6 +252,7 @@ def test_a_file_that_changes_between_two_attempts(face, tmp_path):
     assert (tmp_path / "f").read_bytes() == new
 
 
+@pytest.mark.hostile("files-broken-off")
 def test_no_retry_is_one_attempt_and_nothing_is_left(face, tmp_path):
     shelf = Shelf(cuts=(1000,))
     (tmp_path / "f").write_bytes(b"old")
@@ -284,6 +285,7 @@ def test_an_emulator_that_gets_ranges_wrong(face, tmp_path, wrong):
 # --- over calls
 
 
+@pytest.mark.hostile("files-broken-off")
 def test_the_next_call_goes_on_where_the_last_one_ended(face, tmp_path):
     shelf = Shelf(cuts=(1_000_000, 500_000))
     target = tmp_path / "f"
@@ -525,6 +527,7 @@ def test_a_name_that_is_given_up_between_opening_and_locking_is_taken_anew(tmp_p
 # --- the local file
 
 
+@pytest.mark.hostile("files-target")
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_disk_that_gets_full(face, tmp_path, monkeypatch, resume):
     """The old file stays; what was written is there to go on from only where that was asked for."""

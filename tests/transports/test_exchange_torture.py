@@ -452,6 +452,7 @@ def test_the_wait_for_a_connection_is_part_of_the_call():
     assert world.pool.waiting == 0
 
 
+@pytest.mark.hostile("many-wall-clock")
 def test_wall_time_moves_no_deadline():
     """A day either way, in the middle of the call."""
     for jump in (86400.0, -86400.0):

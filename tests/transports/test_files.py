@@ -79,6 +79,7 @@ def bad_sources(folder):
     }
 
 
+@pytest.mark.hostile("files-source", "published-foreign-errors")
 @pytest.mark.parametrize(
     "name", ["missing", "folder", "under_a_file", "fifo", "loop", "device", "nul", "too_long", "empty"]
 )
@@ -93,6 +94,7 @@ def test_a_source_that_is_none(driver, tmp_path, name):
         assert_next_call_is_right(client)
 
 
+@pytest.mark.hostile("files-source")
 def test_a_source_that_is_not_readable(driver, open_folder):
     path = open_folder / "secret"
     path.write_text("x")
@@ -153,6 +155,7 @@ def test_a_boundary_is_new_each_time(driver, tmp_path):
         assert len({dict(request.lines)["Content-Type"] for request in server.requests}) == 3
 
 
+@pytest.mark.hostile("published-content-type")
 def test_a_content_type_of_the_callers_does_not_lose_the_boundary(driver, tmp_path):
     path = tmp_path / "f"
     path.write_bytes(b"x")
@@ -169,6 +172,7 @@ def test_a_content_type_of_the_callers_does_not_lose_the_boundary(driver, tmp_pa
 # --- saving
 
 
+@pytest.mark.hostile("files-target", "published-foreign-errors")
 @pytest.mark.parametrize(
     "name", ["folder", "missing_folder", "under_a_file", "nul", "too_long", "empty", "slash"]
 )
@@ -195,6 +199,7 @@ def test_a_target_that_cannot_be_one(driver, tmp_path, name, resume):
         assert_next_call_is_right(client)
 
 
+@pytest.mark.hostile("files-target")
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_target_in_a_folder_that_is_not_writable(driver, open_folder, resume):
     with RawServer() as server, driver.client(server.config()) as client:
@@ -262,6 +267,7 @@ def test_files_of_all_sizes(driver, tmp_path, size, framing):
         assert server.connections == (2 if framing == "until_close" else 1)
 
 
+@pytest.mark.hostile("files-symlink")
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_symbolic_link_stays_and_its_target_is_replaced(driver, tmp_path, resume):
     (tmp_path / "a").mkdir()
@@ -362,6 +368,7 @@ assert client.get("own")["target"].endswith("/own")
 """
 
 
+@pytest.mark.hostile("files-target")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of a process are POSIX")
 def test_a_disk_that_is_full(tmp_path):
     """The limit on a file's size stands for it: writes fall short, then fail, in the same way."""
@@ -378,6 +385,7 @@ def test_a_disk_that_is_full(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.hostile("files-broken-off", "published-overwritten")
 def test_the_service_refuses(driver, tmp_path):
     path = tmp_path / "f"
     path.write_bytes(b"old")

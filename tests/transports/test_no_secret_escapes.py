@@ -62,7 +62,7 @@ from agentrun_transports.testing import ScriptedServer
 from agentrun_transports.testing.scripted import Step, Tell, answer
 from proxy_servers import HTTPProxyServer
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.hostile("calling-secrets", "published-secrets")]
 
 OURS = tuple(str(Path(package.__file__).parent) for package in (agentrun_proto, agentrun_transports))
 AT_ONCE = Retry(attempts=2, backoff=0.0)
@@ -430,6 +430,7 @@ def test_no_answer(scan, loop, transport, kind):
         Caller(scan, loop, transport, config)("get", "r", expect=TLSError)
 
 
+@pytest.mark.hostile("calling-redirects")
 @on_every_driver
 @pytest.mark.parametrize("kind", CREDENTIALS)
 def test_another_origin_is_told_nothing(scan, loop, transport, kind):

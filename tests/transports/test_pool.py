@@ -243,6 +243,7 @@ TestPoolAgainstItsModel = Machine.TestCase
 STEPS = {"checkout": 9.0, "give_back": 9.0, "cancel": 2.0, "cancel_late": 2.0, "turn": 2.0, "close": 0.3}
 
 
+@pytest.mark.hostile("many-pool-full")
 @pytest.mark.parametrize("seed", range(60))
 def test_long_walks(seed):
     """The same machine, 300 steps from a seed: Hypothesis prefers short runs, crowds need long ones."""

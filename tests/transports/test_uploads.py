@@ -513,6 +513,7 @@ class Shrunk(io.BytesIO):
         return super().tell() + (5 if super().tell() else 0)
 
 
+@pytest.mark.hostile("files-size-changes")
 @either
 def test_a_file_that_shrinks_is_an_error_and_one_that_grows_is_sent_as_declared(tmp_path, transport):
     with Server() as server, pytest.raises(BodyError, match="ended 5 bytes before"):
@@ -529,6 +530,7 @@ def test_a_file_that_shrinks_is_an_error_and_one_that_grows_is_sent_as_declared(
     assert server.got[0].body == b"abc" + b"d" * 10
 
 
+@pytest.mark.hostile("answers-early-refusal")
 @everywhere
 def test_an_early_refusal_of_chunks_shows(kind):
     refused = (answer({"message": "too big"}, "413 Content Too Large"), None)
@@ -737,6 +739,7 @@ def post_form(server, kind, transport, fields, files, **arguments):
     return asyncio.run(run()) if kind == "asyncio" else trio.run(run)
 
 
+@pytest.mark.hostile("requests-file-names")
 @pytest.mark.parametrize("name", AWKWARD)
 def test_awkward_names_arrive(name):
     with Server() as server:
@@ -819,6 +822,7 @@ def test_no_part_of_a_form_is_a_type_error_before_anything_is_sent(content):
         assert server.got == []
 
 
+@pytest.mark.hostile("files-source")
 @everywhere
 @either
 def test_a_missing_file_shows_before_a_connection_and_what_was_opened_is_closed(tmp_path, kind, transport):
@@ -936,6 +940,7 @@ def test_a_body_reader_of_what_cannot_be_read_again():
         reader.rewind()
 
 
+@pytest.mark.hostile("published-foreign-errors")
 def test_a_local_file_that_fails_is_a_file_error(tmp_path):
     class Failing(io.BytesIO):
         def read(self, *_):

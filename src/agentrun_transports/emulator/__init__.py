@@ -10,9 +10,9 @@ code that shares nothing with the client library's signer.
 ...     caller = {"Agentrun-Access-Token": "emulator-token"}
 ...     connection.request("GET", "/2025-09-10/agents/resources", headers=caller)
 ...     answer = connection.getresponse()
-...     print(answer.status, answer.read()[:17])
+...     print(answer.status, answer.read()[:17].decode())
 ...     connection.close()
-200 b'{"code":"SUCCESS"'
+200 {"code":"SUCCESS"
 """
 
 from .faults import Fault, Faults

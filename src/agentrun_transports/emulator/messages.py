@@ -54,7 +54,7 @@ class Refusal(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.code = code or CODES.get(status, f"ERR_HTTP_{status}")
+        self.code: str = code or CODES.get(status, f"ERR_HTTP_{status}")
         self.message = message
         self.headers = headers
 

@@ -75,9 +75,9 @@ class Emulator:
         account = Account(
             access_key_id=access_key_id, access_key_secret=access_key_secret, security_token=security_token
         )
-        self.requests = RequestLog(keep_requests)
+        self.requests: RequestLog = RequestLog(keep_requests)
         self.idle_timeout = idle_timeout
-        self.closing = threading.Event()
+        self.closing: threading.Event = threading.Event()
         self._ssl_context = ssl_context
         self._lock = threading.Lock()
         self._connections: dict[Connection, threading.Thread] = {}
@@ -88,8 +88,8 @@ class Emulator:
                 stack.callback(Path(unix_socket).unlink, missing_ok=True)
             if folder is None:
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="agentrun-emulator-"))
-            self.folder = Path(folder)
-            self.port = 0 if unix_socket is not None else cast("int", self._listener.getsockname()[1])
+            self.folder: Path = Path(folder)
+            self.port: int = 0 if unix_socket is not None else cast("int", self._listener.getsockname()[1])
             scheme = "http" if ssl_context is None else "https"
             authority = f"[{host}]" if ":" in host else host
             self.endpoint = (
@@ -109,7 +109,7 @@ class Emulator:
             self._waker, self._wake = socket.socketpair()
             stack.callback(self._waker.close)
             stack.callback(self._wake.close)
-            self.environment = {
+            self.environment: dict[str, str] = {
                 "AGENTRUN_DATA_ENDPOINT": self.endpoint,
                 "AGENTRUN_CONTROL_ENDPOINT": self.endpoint,
                 "AGENTRUN_ACCESS_KEY_ID": access_key_id,

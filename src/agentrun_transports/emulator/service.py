@@ -93,10 +93,10 @@ class Service:
         origin: str = "http://localhost",
         streams: Runs | None = None,
     ) -> None:
-        self.faults = Faults()
-        self.runs = Runs()
+        self.faults: Faults = Faults()
+        self.runs: Runs = Runs()
         self.body_limit = body_limit
-        self.token_fetches = 0
+        self.token_fetches: int = 0
         self._accounts = {account.access_key_id: account for account in accounts}
         self._tokens = dict.fromkeys(tokens)
         self._nonces: dict[str, float] = {}

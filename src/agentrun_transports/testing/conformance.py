@@ -70,6 +70,19 @@ from .._pool import Limits
 from ..emulator import Emulator, Fault
 from .scripted import PATIENCE, Drip, Script, ScriptedServer, Step, Tell, answer
 
+__all__ = [
+    "BY_NAME",
+    "CASES",
+    "Cancelling",
+    "Case",
+    "Concurrent",
+    "Driver",
+    "NotApplicable",
+    "OpenDriver",
+    "Stage",
+    "check",
+]
+
 Result = TypeVar("Result")
 
 _SHORT = 0.2  # seconds until a timeout that is meant to be met
@@ -837,6 +850,7 @@ CASES: tuple[Case, ...] = (
 """What may happen to an operation, and what must come of it."""
 
 BY_NAME = {case.name: case for case in CASES}
+"""The rows by their names."""
 
 
 def check(case: Case, open_driver: OpenDriver) -> None:

@@ -90,10 +90,10 @@ class ScriptedServer:
     ...     connection = http.client.HTTPConnection("127.0.0.1", server.port)
     ...     for target in ("/a", "/b"):
     ...         connection.request("GET", target)
-    ...         print(connection.getresponse().read())
+    ...         print(connection.getresponse().read().decode())
     ...     connection.close()
-    b'first'
-    b'{"target": "/b"}'
+    first
+    {"target": "/b"}
     """
 
     def __init__(self, *scripts: Script, full: bool = False) -> None:
