@@ -334,13 +334,15 @@ class Recorder:
     >>> from agentrun_transports import BlockingClient
     >>> from agentrun_transports.emulator import Emulator
     >>> from agentrun_transports.testing import Player
-    >>> path = os.path.join(tempfile.mkdtemp(), "exchanges.json")
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = os.path.join(folder.name, "exchanges.json")
     >>> with Emulator() as emulator, Recorder(path) as recorder:
     ...     config = Config.from_env(emulator.environment)
     ...     BlockingClient(config, transport=recorder).post("resources", {"name": "first"})["data"]["name"]
     'first'
     >>> BlockingClient(config, transport=Player(path)).post("resources", {"name": "first"})["data"]["name"]
     'first'
+    >>> folder.cleanup()
     """
 
     def __init__(
