@@ -6,7 +6,7 @@ Rules of this file: the choice is made once, where a client is made, and httpcor
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Literal, Protocol, TypeVar, cast
 
@@ -86,7 +86,7 @@ class Setup:
     tls: TLS | None = None
     limits: Limits | None = None
     unix_socket: str | None = None
-    proxy: str | Proxies | None = None
+    proxy: str | Proxies | None = field(default=None, repr=False)  # a URL may hold a password
 
 
 class Transport(Protocol):

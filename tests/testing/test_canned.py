@@ -377,11 +377,17 @@ def test_a_transport_is_told_how_the_client_was_set_up():
             setups.append(setup)
             return super().open(setup)
 
-    with BlockingClient(CONFIG, transport=Telling([]), unix_socket="/s", proxy="http://p:1"):
+    with BlockingClient(CONFIG, transport=Telling([]), unix_socket="/s", proxy="http://u:the-password@p:1"):
         pass
     (setup,) = setups
     assert str(setup.origin) == "https://1-ram.agentrun-data.cn-hangzhou.aliyuncs.com"
-    assert (setup.unix_socket, setup.proxy, setup.tls, setup.limits) == ("/s", "http://p:1", None, None)
+    assert (setup.unix_socket, setup.proxy, setup.tls, setup.limits) == (
+        "/s",
+        "http://u:the-password@p:1",
+        None,
+        None,
+    )
+    assert "the-password" not in repr(setup)
 
 
 @pytest.mark.parametrize("transport", ["Native", 7, object()])

@@ -200,11 +200,36 @@ class _CopiedSink:
         self._sink.write(piece)
 
 
+class _Log:
+    """The exchanges of a recording, in the order in which they were sent."""
+
+    def __init__(self) -> None:
+        self._taken: list[_Taken] = []
+        self._lock = threading.Lock()
+
+    def begin(self, request: Request) -> _Taken:
+        """Begins to take an exchange down."""
+        taken = _Taken(request)
+        with self._lock:
+            self._taken.append(taken)
+        return taken
+
+    def forget(self, taken: _Taken) -> None:
+        """Lets go of one that did not come about."""
+        with self._lock:
+            self._taken.remove(taken)
+
+    def taken(self) -> list[_Taken]:
+        """Those that have been answered, or have failed."""
+        with self._lock:
+            return [each for each in self._taken if each.head is not None or each.failure is not None]
+
+
 class _Taking:
     """Takes down what one flow asks for and is told."""
 
-    def __init__(self, recorder: Recorder, clock: Clock) -> None:
-        self._recorder = recorder
+    def __init__(self, log: _Log, clock: Clock) -> None:
+        self._log = log
         self._clock = clock
         self._taken: _Taken | None = None
         self._perform: dict[type, Callable[[Any], Flow[Any]]] = {
@@ -225,18 +250,18 @@ class _Taking:
 
     def _send(self, command: Send) -> Flow[Head]:
         self._taken = None
-        taken = self._recorder.begin(command.request)
+        taken = self._log.begin(command.request)
         try:
             head = yield from Send(
                 taken.carried(), command.timeout, command.deadline, command.observer, command.progress
             )
         except TransportError as error:
             if isinstance(error, BodyError):
-                self._recorder.forget(taken)  # the caller's own doing: it will be done again
+                self._log.forget(taken)  # the caller's own doing: it will be done again
             taken.failure = error
             raise
         except BaseException:
-            self._recorder.forget(taken)
+            self._log.forget(taken)
             raise
         taken.answered(head, self._clock)
         self._taken = taken
@@ -280,7 +305,7 @@ class _Taking:
 
     def _refresh(self, command: Refresh) -> Flow[Any]:
         def flow() -> Flow[Any]:
-            return _Taking(self._recorder, self._clock).conduct(command.flow())
+            return _Taking(self._log, self._clock).conduct(command.flow())
 
         return (yield Refresh(command.key, flow, deadline=command.deadline, wait=command.wait))
 
@@ -309,13 +334,15 @@ class Recorder:
     >>> from agentrun_transports import BlockingClient
     >>> from agentrun_transports.emulator import Emulator
     >>> from agentrun_transports.testing import Player
-    >>> path = os.path.join(tempfile.mkdtemp(), "exchanges.json")
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = os.path.join(folder.name, "exchanges.json")
     >>> with Emulator() as emulator, Recorder(path) as recorder:
     ...     config = Config.from_env(emulator.environment)
     ...     BlockingClient(config, transport=recorder).post("resources", {"name": "first"})["data"]["name"]
     'first'
     >>> BlockingClient(config, transport=Player(path)).post("resources", {"name": "first"})["data"]["name"]
     'first'
+    >>> folder.cleanup()
     """
 
     def __init__(
@@ -328,8 +355,7 @@ class Recorder:
         self._path = os.fspath(path)
         self._transport: Transport | TransportName | None = transport
         self._secrets = tuple(secrets)
-        self._taken: list[_Taken] = []
-        self._lock = threading.Lock()
+        self._log = _Log()
 
     def open(self, setup: Setup) -> SyncSession:
         """The session for a client's blocking calls."""
@@ -341,24 +367,11 @@ class Recorder:
 
     def taking(self, operation: Operation[Result]) -> Operation[Result]:
         """An operation that is recorded; for drivers of your own (`agentrun_transports.embedding`)."""
-        return lambda clock: _Taking(self, clock).conduct(operation(clock))
-
-    def begin(self, request: Request) -> _Taken:
-        """Begins to take an exchange down."""
-        taken = _Taken(request)
-        with self._lock:
-            self._taken.append(taken)
-        return taken
-
-    def forget(self, taken: _Taken) -> None:
-        """Lets go of one that did not come about."""
-        with self._lock:
-            self._taken.remove(taken)
+        return lambda clock: _Taking(self._log, clock).conduct(operation(clock))
 
     def save(self) -> None:
         """Writes what was recorded so far."""
-        with self._lock:
-            taken = [each for each in self._taken if each.head is not None or each.failure is not None]
+        taken = self._log.taken()
         redaction = Redaction(self._secrets)
         for each in taken:
             each.learn(redaction)
