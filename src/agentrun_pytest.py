@@ -1,4 +1,4 @@
-"""Fixtures for pytest: the emulator, and answers made up beside a test.
+"""Fixtures for pytest: the emulator, a simulated network, and answers made up beside a test.
 
 pytest loads this file at the start of every run on a machine where the package is installed, through the
 entry point `pytest11`; ``-p no:agentrun_pytest`` keeps it out.
@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from agentrun_proto import TransportError
     from agentrun_transports.emulator import Emulator
-    from agentrun_transports.testing import CannedTransport, Reply
+    from agentrun_transports.testing import CannedTransport, Reply, Simulation
+
+__all__ = ["agentrun_canned", "agentrun_emulator", "agentrun_network"]
 
 # What of the environment would make a client talk to somebody else, or as somebody else.
 _OURS = ("AGENTRUN_", "ALIBABA_CLOUD_", "FC_")
@@ -43,6 +46,22 @@ def agentrun_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
         for name, value in emulator.environment.items():
             monkeypatch.setenv(name, value)
         yield emulator
+
+
+@pytest.fixture
+def agentrun_network() -> Iterator[Callable[..., Simulation]]:
+    """Makes a `Simulation` of a seed: the service, a network that fails as the seed has it, and virtual time.
+
+    ``agentrun_network(7, driver="asyncio").run(program)``; ``agentrun_network(7).client`` for blocking code.
+    """
+    from agentrun_transports.testing import Simulation
+
+    with ExitStack() as made:
+
+        def network(seed: int, **options: Any) -> Simulation:
+            return made.enter_context(Simulation(seed, **options))
+
+        yield network
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from pathlib import Path
 
 SRC = Path(__file__).parent.parent / "src"
 MODULES = (
+    "agentrun_pytest",
     "agentrun_proto",
     "agentrun_transports",
     "agentrun_transports.credentials",

@@ -110,7 +110,7 @@ def test_it_is_recorded(recorded, agentrun_emulator):
     assert api.get("resources")["data"]["total"] == 0
 """
     result = run("\n".join([*blocks, use]))
-    result.assert_outcomes(passed=3)
+    result.assert_outcomes(passed=4)
 
 
 def test_it_is_listed_with_what_it_is(run):
