@@ -40,6 +40,16 @@ def test_it_works_and_warns_once(make, loop):
         assert loop in str(told[0].message)
 
 
+def test_a_stream_warns_where_it_is_entered(make):
+    async def main():
+        with client.stream("GET", "a") as stream:
+            return list(stream)
+
+    with make() as client, pytest.warns(BlockingCallWarning) as told:
+        assert asyncio.run(main())
+    assert [warning.filename for warning in told] == [__file__]
+
+
 def test_the_switch_is_the_standard_filter(make):
     async def main():
         return client.get("a")

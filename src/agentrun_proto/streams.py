@@ -19,6 +19,7 @@ from .errors import AgentRunClientError, TransportError
 from .events import ChatDecoder, EventDecoder, JSONLinesDecoder, LineDecoder
 from .flows import perform, read_content
 from .messages import Head, Request
+from .retry import LONGEST_PAUSE
 
 DEFAULT_RETRY = 3.0
 """Seconds before a stream is taken up again, unless it says otherwise; browsers take 2 to 5."""
@@ -102,7 +103,7 @@ def stream(context: Context, request: Request) -> Flow[None]:
             if context.clock.monotonic() >= deadline:
                 raise
             decoder.end()
-        pause = DEFAULT_RETRY if decoder.retry is None else decoder.retry / 1000
+        pause = DEFAULT_RETRY if decoder.retry is None else min(decoder.retry / 1000, LONGEST_PAUSE)
         yield from Sleep(max(0.0, min(pause, deadline - context.clock.monotonic())))
         again = _taken_up(head, request, decoder.last_event_id)
         head = yield from perform(context, again, _accepted, deadline=deadline)

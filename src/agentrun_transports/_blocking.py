@@ -283,17 +283,21 @@ class BlockingSession:
 
     def run(self, operation: Operation[Result]) -> Result:
         """Performs an operation's flow and returns its result."""
-        if not self._warned:
-            self._warned = warn_in_a_loop()
+        self._warn()
         network = self._network
         exchange = Exchange(self.pool, network.clock, self._flights, network.random)
         return network.drive(exchange.conduct(operation(network.clock)))
 
     def begin(self, operation: Operation[None]) -> BlockingRun:
         """Begins a flow that is run from one delivery to the next."""
+        self._warn()
         network = self._network
         exchange = Exchange(self.pool, network.clock, self._flights, network.random)
         return BlockingRun(exchange.conduct(operation(network.clock)), network.perform)
+
+    def _warn(self) -> None:
+        if not self._warned:
+            self._warned = warn_in_a_loop()
 
     def close(self) -> None:
         """Closes the idle connections, and those in use once their calls are done."""

@@ -37,6 +37,7 @@ from agentrun_proto import (
     Timeout,
 )
 from agentrun_proto.codings import PIECE
+from agentrun_proto.retry import LONGEST_PAUSE
 from agentrun_proto.streams import DEFAULT_RETRY
 from proto_strategies import ByHand, FakeClock
 
@@ -248,6 +249,14 @@ def test_a_connection_that_breaks_leaves_the_id_and_no_status() -> None:
 
 
 # --- taken up again
+
+
+def test_nobody_waits_for_a_year_because_a_stream_says_so() -> None:
+    flow = entered(RESUMED_EVENTS, EVENT_HEAD)
+    brings(flow, b"retry: 31536000000\ndata: a\n\n")
+    flow.answer(b"")
+    assert isinstance(flow.command, Sleep)
+    assert flow.command.seconds == LONGEST_PAUSE
 
 
 def again(flow: ByHand, seconds: float) -> Send:

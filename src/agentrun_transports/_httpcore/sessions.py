@@ -120,8 +120,7 @@ class HttpcoreBlockingSession:
 
     def run(self, operation: Operation[Result]) -> Result:
         """Performs an operation's flow and returns its result."""
-        if not self._warned:
-            self._warned = warn_in_a_loop()
+        self._warn()
         conduct = Conduct(self.clock, self._proxies, self._flights)
         performer = _Performer(self, conduct)
         try:
@@ -132,9 +131,14 @@ class HttpcoreBlockingSession:
 
     def begin(self, operation: Operation[None]) -> BlockingRun:
         """Begins a flow that is run from one delivery to the next."""
+        self._warn()
         conduct = Conduct(self.clock, self._proxies, self._flights)
         performer = _Performer(self, conduct)
         return BlockingRun(conduct.conduct(operation(self.clock)), performer.perform, performer.leave)
+
+    def _warn(self) -> None:
+        if not self._warned:
+            self._warned = warn_in_a_loop()
 
     def pool(self, proxy: Proxy | None) -> httpcore.ConnectionPool:
         """The connections through a proxy, or through none."""
