@@ -22,6 +22,7 @@ from . import NAMES
 
 TESTS = Path(__file__).parent.parent
 ENGINE = "atheris" if importlib.util.find_spec("atheris") else "mutation"
+PROGRESS = ("#", "INFO:", "0x")  # lines of libFuzzer's that say how it gets on
 SHOWN = 4000  # characters at the end of what a target says when it fails
 
 
@@ -39,7 +40,8 @@ def fuzz(seed: int, seconds: float, name: str) -> tuple[bool, str]:
     said = f"{name}: {count} executions in {seconds:g} s ({ENGINE}, seed {seed})"
     if not done.returncode and not crashes:
         return True, said
-    output = (done.stdout + done.stderr)[-SHOWN:]
+    lines = (done.stdout + done.stderr).splitlines()
+    output = "\n".join([line for line in lines if not line.startswith(PROGRESS)])[-SHOWN:]
     inputs = "".join(f"\n{name}: broken by {data!r}" for data in crashes)
     return False, f"{output}\n{said}; it FAILED with exit code {done.returncode}{inputs}"
 

@@ -7,17 +7,24 @@ units: name, file name, media type, content.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
 from agentrun_proto import Body, FilePart, encode_multipart
-from form_decoders import by_multipart, by_werkzeug, unescaped
+from form_decoders import by_email, by_multipart, by_werkzeug, unescaped
 from fuzz.inputs import GROUP, RECORD, UNIT, groups, joined, only, pairs, records, text
 from proto_strategies import FakeSource
 
-DECODERS = (by_werkzeug, by_multipart)
+# Where the email package has no habits of its own: it undoes encoded words and white space at the ends,
+# breaks lines at control characters, and reads parts by their media type.
+_PLAIN = re.compile(r"[A-Za-z0-9.é中](?:[A-Za-z0-9._é中 %;=,'\"\r\n&+:/()\[\]{}-]{0,40}[A-Za-z0-9.é中])?")
+_PLAIN_VALUE = re.compile(r"[A-Za-z0-9é中 %;=\"\t&+:/()\[\]{}\\-]*")
 
 FOUND: dict[str, bytes] = {}
+
+
+BOUNDARY = "----agentrun-0123456789abcdef"
 
 
 def _files(group: bytes) -> list[tuple[str, str, str, bytes]]:
@@ -51,8 +58,21 @@ def check(data: bytes) -> None:
         return  # the caller is to choose one that does not occur
     if not all(filename for _, filename, _, _ in files):
         return  # so do browsers say that there is no file, and decoders differ in what they make of that
-    for decoder in DECODERS:
+    decoders = [by_werkzeug, by_multipart]
+    if _is_plain(fields, files):
+        decoders.append(by_email)
+    for decoder in decoders:
         _read_back(decoder(body), fields, files, body)
+
+
+def _is_plain(fields: dict[str, str], files: list[tuple[str, str, str, bytes]]) -> bool:
+    names = [*fields, *(name for name, *_ in files), *(filename for _, filename, *_ in files)]
+    kinds = {kind for _, _, kind, _ in files}
+    return (
+        all(map(_PLAIN.fullmatch, names))
+        and all(map(_PLAIN_VALUE.fullmatch, fields.values()))
+        and kinds <= {"application/octet-stream"}
+    )
 
 
 def _read_back(
@@ -87,8 +107,13 @@ def corpus() -> Iterator[bytes]:
         other = NAMES[(number + 5) % len(NAMES)]
         fields = [f"{name}={other}", "path=/a.txt"]
         files = [joined(UNIT, ["file", name, "application/octet-stream", b"data\r\n\0\xff--x"])]
-        files += [joined(UNIT, [other, "f", "text/plain; charset=utf-8", b""])] * (number % 2)
-        boundary = ("----agentrun-0123456789abcdef", "b", "a" * 71, "a b")[
-            number % 4 if number % 8 > 5 else 0
-        ]
+        if number % 2:
+            files.append(joined(UNIT, [other, "f", "text/plain; charset=utf-8", b""]))
+        boundary = (BOUNDARY, "b", "a" * 71, "a b")[number % 4 if number % 8 > 5 else 0]
         yield joined(GROUP, [boundary, joined(RECORD, fields), joined(RECORD, files)])
+    for name in filter(_PLAIN.fullmatch, NAMES):
+        for content in (b"", b"data\r\n\0\xff--x"):
+            file = joined(UNIT, ["file", name, "application/octet-stream", content])
+            yield joined(
+                GROUP, [BOUNDARY, joined(RECORD, [f"{name}=v", "path=/a b;c"]), joined(RECORD, [file, file])]
+            )
