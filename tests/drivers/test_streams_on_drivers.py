@@ -822,6 +822,7 @@ def deltas(events):
     return [event.json()["delta"] for event in events if event.type == "TEXT_MESSAGE_CONTENT"]
 
 
+@pytest.mark.hostile("calling-foreign-urls")
 @on_every_driver
 @pytest.mark.parametrize("trusted", [False, True], ids=["another's", "listed"])
 def test_a_super_agent_in_two_steps(backend, transport, trusted):

@@ -143,6 +143,7 @@ def sent(request: Any, endpoint: DataEndpoint) -> dict[str, str]:
     return {name.lower(): value for name, value in flow.command.request.fields()}
 
 
+@pytest.mark.hostile("calling-foreign-urls")
 def test_a_stream_elsewhere_gets_what_the_answer_names_and_no_more():
     endpoint = an_endpoint()
     request = endpoint.linked_request(
@@ -158,6 +159,7 @@ def test_a_stream_elsewhere_gets_what_the_answer_names_and_no_more():
     assert pickle.loads(pickle.dumps(request)).anonymous
 
 
+@pytest.mark.hostile("calling-foreign-urls")
 @pytest.mark.parametrize("how", ["its own", "listed"])
 def test_a_stream_at_home_is_signed(how):
     listed = ["https://elsewhere"] if how == "listed" else []

@@ -581,6 +581,7 @@ def quota(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.hostile("files-target")
 @pytest.mark.parametrize("resume", [False, True])
 @pytest.mark.parametrize("limit", ["tmpfs", "quota"])
 def test_a_disk_that_is_really_full(face, request, limit, resume):
