@@ -14,5 +14,6 @@ What keeps the numbers honest:
 
 The rooms: `sections` says what is measured, `contenders` who is, `worker` is the process that a contender
 lives in, `runner` plays the rounds, `results` holds and computes the figures, `report` and `plot` show them.
-`footprint` measures what needs no server: start-up and dependencies.
+`footprint` measures what needs no server: start-up and dependencies. `big_files` is a command of its own:
+what a gibibyte leaves in memory, sends over the wire when it is cut, and holds up.
 """

@@ -13,6 +13,8 @@ import hostile_table
 
 TESTS = Path(__file__).parent
 PAGE = TESTS.parent / "docs" / "hostile.md"
+pytestmark = pytest.mark.once  # it collects all tests
+
 ROWS = {row["id"]: {("test_a.py", "test_b")} for row in hostile_table.rows()}
 
 
