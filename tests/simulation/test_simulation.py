@@ -1,4 +1,4 @@
-"""The simulation itself: each fault does what its name says, on every driver, at the very time; and nothing else."""
+"""The simulation itself: each fault does what its name says, on every driver, at the very time."""
 
 from __future__ import annotations
 

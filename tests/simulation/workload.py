@@ -101,20 +101,18 @@ class Workload:
 
     def _fill(self) -> None:
         """What is there from the start, asked for past the network and its faults."""
-        service = self.simulation.service
-        faults, service.faults = service.faults, Faults()
         for number in range(3):
-            self._ask("resources", json.dumps({"id": f"r{number}"}).encode(), "application/json")
+            self.simulation.ask("POST", "resources", {"id": f"r{number}"})
         part = '--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n'
         body = part % ("path", "") + "data.bin\r\n" + part % ("file", '; filename="data.bin"')
-        kind = "multipart/form-data; boundary=b"
-        self._ask("files", body.encode() + self._content + b"\r\n--b--\r\n", kind)
+        service = self.simulation.service
+        service.add_token("t")
+        headers = (("Agentrun-Access-Token", "t"), ("Content-Type", "multipart/form-data; boundary=b"))
+        content = BytesIO(body.encode() + self._content + b"\r\n--b--\r\n")
+        faults, service.faults = service.faults, Faults()
+        filled = service.handle(Request(method="POST", target=f"{ROOT}/files", headers=headers, body=content))
         service.faults = faults
-
-    def _ask(self, path: str, body: bytes, kind: str) -> None:
-        headers = (("Agentrun-Access-Token", "simulated-token"), ("Content-Type", kind))
-        request = Request(method="POST", target=f"{ROOT}/{path}", headers=headers, body=BytesIO(body))
-        assert self.simulation.service.handle(request).status == 200
+        assert filled.status == 200
 
     def _handle(self, request: Request) -> Any:
         response = self._serve(request)

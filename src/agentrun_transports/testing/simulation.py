@@ -7,10 +7,12 @@ shortest script that repeats it; what a simulation has opened is closed with it.
 from __future__ import annotations
 
 import inspect
+import json
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
@@ -19,7 +21,7 @@ from agentrun_proto import Config, Origin
 
 from .._blocking_client import BlockingClient
 from .._tls import TLS
-from ..emulator import Account, Fault, Faults, RequestLog, Service
+from ..emulator import Account, Fault, Faults, Request, RequestLog, Service
 from ..emulator.conversation import Conversation
 from ._line import Line
 from ._virtual_blocking import SimulatedBlockingNetwork
@@ -57,7 +59,7 @@ class Simulation:
 
     >>> with Simulation(1, faults=FaultModel.only(late_answer=1.0)) as simulation:
     ...     created = simulation.client.post("resources", {"name": "first"})
-    ...     simulation.client.get("resources")["data"]["total"], simulation.time > 0.0
+    ...     simulation.ask("GET", "resources")["data"]["total"], simulation.time > 0.0
     (1, True)
     """
 
@@ -98,7 +100,6 @@ class Simulation:
         behind = choose("service: clock behind by (s)", self._faults.skewed, 7200)
         self.service = Service(
             accounts=[key],
-            tokens=["simulated-token"],
             now=lambda: self._world.now() + ahead - behind,
             new_id=lambda: f"id-{self._next_id()}",
             origin="http://agentrun.test",
@@ -132,6 +133,32 @@ class Simulation:
         """A choice of the program's own, made from the seed, and told in scripts: see `Choices.choose`."""
         self._own.add(label)
         return self._choices.choose(label, odds, most)
+
+    def ask(self, method: str, path: str, data: object = None) -> Any:
+        """Asks the service itself, past the network and all faults: to set it up, and to see what is there.
+
+        Args:
+            method: such as ``GET``.
+            path: under the namespace ``agents``, or, from a ``/`` on, the whole.
+            data: JSON.
+
+        Returns:
+            The JSON of the answer, that of a refusal included.
+        """
+        service, token = self.service, f"asked-{self._next_id()}"
+        service.add_token(token)
+        faults, service.faults = service.faults, Faults()
+        try:
+            request = Request(
+                method=method,
+                target=path if path.startswith("/") else f"/2025-09-10/agents/{path}",
+                headers=(("Agentrun-Access-Token", token), ("Content-Type", "application/json")),
+                body=BytesIO(b"" if data is None else json.dumps(data).encode()),
+            )
+            return service.handle(request).json()
+        finally:
+            service.faults = faults
+            service.revoke_token(token)
 
     def sleep(self, seconds: float) -> None:
         """Lets virtual time pass, for blocking programs; others have their loop's own."""
