@@ -81,7 +81,7 @@ class Workload:
         self._content = hashlib.shake_128(str(simulation.seed).encode()).digest(7000)
         self._refreshing = self._refreshes = 0
         self._storm = self._injected = False
-        further = simulation.choose("program: further calls", 1.0, 7)
+        further = simulation.choose("program: further calls", 1.0, 6)
         self.calls = [self._drawn(number) for number in range(1 + further)]
         self._fill()
         self._serve = simulation.service.handle
@@ -100,9 +100,11 @@ class Workload:
     # The service
 
     def _fill(self) -> None:
-        """What is there from the start, asked for past the network and its faults."""
-        for number in range(3):
+        """What the calls need is there from the start."""
+        for number in {call.number % 3 for call in self.calls if call.kind in ("read", "patch", "delete")}:
             self.simulation.ask("POST", "resources", {"id": f"r{number}"})
+        if not any(call.kind == "download" for call in self.calls):
+            return
         part = '--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n'
         body = part % ("path", "") + "data.bin\r\n" + part % ("file", '; filename="data.bin"')
         service = self.simulation.service
