@@ -438,6 +438,52 @@ def test_a_program_that_fails_by_itself_needs_no_script():
         simulate(program)
 
 
+@on_every_driver
+def test_a_bug_in_the_service_is_the_programs_failure(driver):
+    async def program(faced):
+        def broken(request):
+            raise LookupError("a handler of one's own")
+
+        faced.simulation.service.admit = broken
+        await faced.get("resources")
+
+    with pytest.raises(LookupError, match="one's own"):
+        play(driver, program)
+
+
+def test_an_async_program_on_a_driver_that_awaits_nothing():
+    async def program(simulation):
+        pass
+
+    with pytest.raises(SimulationFailure, match="TypeError: an async program"):
+        simulate(program, driver="blocking")
+    assert simulate(program, driver="trio", seeds=[1]).runs == 1
+
+
+@on_every_driver
+def test_a_client_that_leaves_amid_an_answer(driver):
+    async def program(faced):
+        quick = Config(retry=Retry.never(), timeout=2.0)
+        for _ in range(2):
+            with pytest.raises(ReadTimeout):
+                await faced.get("resources", config=quick)
+        await faced.sleep(60.0)
+        return [line._over for line in faced.simulation._lines]
+
+    script = {
+        f"{ANSWER}: a piece in (ms)": 3000,
+        "connection 2, answer 1: late by (ms)": 5000,
+        "connection 2, answer 1: reset after (bytes)": 5,
+    }
+    assert play(driver, program, script) == [True, True]
+    script = {
+        f"{ANSWER}: a piece in (ms)": 3000,
+        "connection 2, answer 1: late by (ms)": 5000,
+        "connection 2, answer 1: half-closed after (bytes)": 5,
+    }
+    assert play(driver, program, script) == [True, True]
+
+
 def test_what_cannot_be():
     with pytest.raises(ValueError, match="driver"):
         Simulation(1, driver="curio")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from agentrun_proto import Config, Origin
 
+from .._awaitable import is_async
 from .._blocking_client import BlockingClient
 from .._tls import TLS
 from ..emulator import Account, Fault, Faults, Request, RequestLog, Service
@@ -169,10 +170,15 @@ class Simulation:
 
         Raises:
             Standstill: it waits for what will not come.
+            TypeError: it is async, and the driver is not.
             Exception: whatever the program raises.
         """
         if self.driver == "blocking":
-            return program(self)
+            result = program(self)
+            if inspect.iscoroutine(result):
+                result.close()
+                raise TypeError("an async program runs on 'asyncio' or 'trio'")
+            return result
         if self.driver == "asyncio":
             from . import _virtual_asyncio
 
@@ -398,7 +404,7 @@ def simulate(
     >>> simulate(program, seeds=range(3), faults=FaultModel.only()).requests
     3
     """
-    chosen: Driver = driver or ("asyncio" if inspect.iscoroutinefunction(program) else "blocking")
+    chosen: Driver = driver or ("asyncio" if is_async(program) else "blocking")
     total = SimulationReport()
     for seed in seeds:
         with Simulation(seed, driver=chosen, faults=faults, script=script) as simulation:
