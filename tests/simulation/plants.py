@@ -27,7 +27,7 @@ LOOPS = DRIVERS[1:]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plant:
-    """A bug: how it is planted, where it shows, what the failure says, and how many seeds it may take."""
+    """A bug: how it is planted, where it shows, what the failure says, among how many seeds it is found."""
 
     plant: Callable[[pytest.MonkeyPatch], None]
     drivers: tuple[str, ...]

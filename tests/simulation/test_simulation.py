@@ -1,4 +1,4 @@
-"""The simulation itself: each fault does what its name says, on every driver, at its time, and no more."""
+"""The simulation itself: each fault does what its name says, on every driver, at the very time."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from agentrun_proto import (
     ConnectError,
     ConnectTimeout,
     IncompleteError,
+    PayloadTooLargeError,
     PermissionDeniedError,
     ReadTimeout,
     Retry,
     Timeout,
 )
 from agentrun_transports import DataAPI, ResourceType
-from agentrun_transports.emulator import Service
+from agentrun_transports.emulator import Fault, Service
 from agentrun_transports.testing import FaultModel, Simulation, SimulationFailure, Standstill, simulate
 from agentrun_transports.testing._world import EPOCH, World
 from agentrun_transports.testing.choices import Choices, shortest
@@ -437,6 +438,52 @@ def test_a_program_that_fails_by_itself_needs_no_script():
         simulate(program)
 
 
+@on_every_driver
+def test_a_bug_in_the_service_is_the_programs_failure(driver):
+    async def program(faced):
+        def broken(request):
+            raise LookupError("a handler of one's own")
+
+        faced.simulation.service.admit = broken
+        await faced.get("resources")
+
+    with pytest.raises(LookupError, match="one's own"):
+        play(driver, program)
+
+
+def test_an_async_program_on_a_driver_that_awaits_nothing():
+    async def program(simulation):
+        pass
+
+    with pytest.raises(SimulationFailure, match="TypeError: an async program"):
+        simulate(program, driver="blocking")
+    assert simulate(program, driver="trio", seeds=[1]).runs == 1
+
+
+@on_every_driver
+def test_a_client_that_leaves_amid_an_answer(driver):
+    async def program(faced):
+        quick = Config(retry=Retry.never(), timeout=2.0)
+        for _ in range(2):
+            with pytest.raises(ReadTimeout):
+                await faced.get("resources", config=quick)
+        await faced.sleep(60.0)
+        return [line._over for line in faced.simulation._lines]
+
+    script = {
+        f"{ANSWER}: a piece in (ms)": 3000,
+        "connection 2, answer 1: late by (ms)": 5000,
+        "connection 2, answer 1: reset after (bytes)": 5,
+    }
+    assert play(driver, program, script) == [True, True]
+    script = {
+        f"{ANSWER}: a piece in (ms)": 3000,
+        "connection 2, answer 1: late by (ms)": 5000,
+        "connection 2, answer 1: half-closed after (bytes)": 5,
+    }
+    assert play(driver, program, script) == [True, True]
+
+
 def test_what_cannot_be():
     with pytest.raises(ValueError, match="driver"):
         Simulation(1, driver="curio")
@@ -460,3 +507,91 @@ def test_the_sockets_are_the_machines():
         assert all(isinstance(end, socket.socket) for end in simulation._ends)
         simulation.client.close()
         assert simulation.connections == 0
+
+
+# --- what the service is told to do
+
+
+def told(driver, fault, program, **settings):
+    """Runs a program against a service that was told of one fault."""
+
+    async def whole(faced):
+        faced.simulation.service.faults.add(fault)
+        return await program(faced)
+
+    return play(driver, whole, **settings)
+
+
+@on_every_driver
+def test_a_pause_of_the_service_takes_virtual_time(driver):
+    async def program(faced):
+        await faced.get("resources")
+        return faced.simulation.time
+
+    assert told(driver, Fault(delay=2.5), program) == 2.5
+    assert 0.2 < told(driver, Fault(slow=200), program) < 2.0
+
+
+@on_every_driver
+def test_a_connection_that_the_service_drops_before_the_next_request(driver):
+    async def program(faced):
+        for _ in range(2):
+            await faced.get("resources")
+        await faced.sleep(100.0)
+        return faced.simulation.report().connections
+
+    assert told(driver, Fault(drop_before=True), program) == 2
+
+
+@on_every_driver
+def test_nobody_asks_again_of_a_service_that_waits_for_it(driver):
+    async def program(faced):
+        await faced.get("resources")
+        await faced.sleep(100.0)
+        return [line._over for line in faced.simulation._lines]
+
+    assert told(driver, Fault(drop_before=True), program) == [True]
+    assert play(driver, program) == [True]
+
+
+@on_every_driver
+def test_a_client_that_leaves_in_a_pause_is_noticed(driver):
+    async def program(faced):
+        with pytest.raises(ReadTimeout):
+            await faced.get("resources", config=NEVER)
+        left = faced.simulation.time
+        await faced.sleep(1.0)
+        return left, [line._over for line in faced.simulation._lines]
+
+    assert told(driver, Fault(delay=3600.0), program) == (10.0, [True])
+
+
+@on_every_driver
+def test_a_refusal_before_all_was_sent(driver, tmp_path):
+    (tmp_path / "a").write_bytes(b"a" * 3_000_000)
+
+    async def program(faced):
+        faced.simulation.service.body_limit = 1000
+        with pytest.raises(PayloadTooLargeError):
+            await faced.post_file("files", tmp_path / "a", "a")
+        with pytest.raises(PayloadTooLargeError):
+            await faced.post("resources", {"name": "a" * 2000})
+        await faced.sleep(100.0)
+        return faced.simulation.time, [line._over for line in faced.simulation._lines]
+
+    assert play(driver, program) == (100.0, [True, True])
+
+
+@on_every_driver
+def test_what_there_is_no_room_for_comes_before_the_end(driver, tmp_path):
+    (tmp_path / "a").write_bytes(os.urandom(1_000_000))
+
+    async def program(faced):
+        await faced.post_file("files", tmp_path / "a", "a")
+        await faced.get_file("files", tmp_path / "b", query={"path": "a"})
+        return faced.simulation.happened
+
+    for end in ("cut", "half-closed"):
+        cut = {f"connection 1, answer 2: {end} after (bytes)": 900_000}
+        assert play(driver, program, cut) == cut  # the rest was asked for, from there on
+        assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

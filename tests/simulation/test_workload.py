@@ -53,6 +53,7 @@ def test_the_programs_do_all_that_there_is(tmp_path):
     assert {"IncompleteError", "ReadTimeout", "NotFoundError", "ProtocolError"} <= ended
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "driver"), [(name, driver) for name, plant in PLANTS.items() for driver in plant.drivers]
 )

@@ -81,7 +81,7 @@ class Workload:
         self._content = hashlib.shake_128(str(simulation.seed).encode()).digest(7000)
         self._refreshing = self._refreshes = 0
         self._storm = self._injected = False
-        further = simulation.choose("program: further calls", 1.0, 7)
+        further = simulation.choose("program: further calls", 1.0, 6)
         self.calls = [self._drawn(number) for number in range(1 + further)]
         self._fill()
         self._serve = simulation.service.handle
@@ -100,21 +100,21 @@ class Workload:
     # The service
 
     def _fill(self) -> None:
-        """What is there from the start, asked for past the network and its faults."""
-        service = self.simulation.service
-        faults, service.faults = service.faults, Faults()
-        for number in range(3):
-            self._ask("resources", json.dumps({"id": f"r{number}"}).encode(), "application/json")
+        """What the calls need is there from the start."""
+        for number in {call.number % 3 for call in self.calls if call.kind in ("read", "patch", "delete")}:
+            self.simulation.ask("POST", "resources", {"id": f"r{number}"})
+        if not any(call.kind == "download" for call in self.calls):
+            return
         part = '--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n'
         body = part % ("path", "") + "data.bin\r\n" + part % ("file", '; filename="data.bin"')
-        kind = "multipart/form-data; boundary=b"
-        self._ask("files", body.encode() + self._content + b"\r\n--b--\r\n", kind)
+        service = self.simulation.service
+        service.add_token("t")
+        headers = (("Agentrun-Access-Token", "t"), ("Content-Type", "multipart/form-data; boundary=b"))
+        content = BytesIO(body.encode() + self._content + b"\r\n--b--\r\n")
+        faults, service.faults = service.faults, Faults()
+        filled = service.handle(Request(method="POST", target=f"{ROOT}/files", headers=headers, body=content))
         service.faults = faults
-
-    def _ask(self, path: str, body: bytes, kind: str) -> None:
-        headers = (("Agentrun-Access-Token", "simulated-token"), ("Content-Type", kind))
-        request = Request(method="POST", target=f"{ROOT}/{path}", headers=headers, body=BytesIO(body))
-        assert self.simulation.service.handle(request).status == 200
+        assert filled.status == 200
 
     def _handle(self, request: Request) -> Any:
         response = self._serve(request)

@@ -22,7 +22,6 @@ import trio.testing
 from .._network import Run, Wait
 from .._tls import TLS
 from .._trio import TrioNetwork
-from ._world import Standstill
 
 if TYPE_CHECKING:
     from agentrun_proto import Origin
@@ -73,7 +72,7 @@ class SimulatedTrioNetwork(TrioNetwork):
 
 def run(main: Callable[[], Awaitable[Result]], world: World, seed: int) -> Result:
     """`trio.run` in a world."""
-    standstill: list[Standstill] = []
+    failed: list[Exception] = []
 
     async def keep_the_world_going(scope: trio.CancelScope) -> None:
         while True:
@@ -81,15 +80,17 @@ def run(main: Callable[[], Awaitable[Result]], world: World, seed: int) -> Resul
             left = trio.lowlevel.current_statistics().seconds_to_next_deadline
             try:
                 world.advance(world.time + left)
-            except Standstill as error:
-                standstill.append(error)
+            except Exception as error:  # a standstill, or what the program has put into the service
+                if failed:
+                    raise  # it waits even so: then the run is given up
+                failed.append(error)
                 scope.cancel()
 
     async def whole() -> Result:
         with trio.CancelScope() as scope:
             trio.lowlevel.spawn_system_task(keep_the_world_going, scope)
             return await main()
-        raise standstill[0]
+        raise failed[0]
 
     with _order_from(seed):
         return trio.run(whole, clock=_Clock(world))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
-from itertools import count
 
 Script = Mapping[str, int]
 """What was chosen, by label, where it was not 0."""
@@ -83,20 +82,26 @@ def shortest(script: Script, fails: Callable[[Script], bool], *, tries: int = 20
     {'b': 1, 'd': 1}
     """
     kept = dict(script)
-    size = len(kept)
-    left = count(tries, -1).__next__
-    while size:
+
+    def attempt(shorter: dict[str, int]) -> bool:
+        nonlocal kept, tries
+        tries -= 1
+        if tries < 0 or not fails(shorter):
+            return False
+        kept = shorter
+        return True
+
+    size = len(kept) // 2
+    while size > 1:  # first in large pieces ...
         labels = list(kept)
         for start in range(0, len(labels), size):
-            shorter = {
-                label: kept[label] for label in labels[:start] + labels[start + size :] if label in kept
-            }
-            if left() > 0 and fails(shorter):
-                kept = shorter
-        if size > 1 or len(kept) == len(labels):  # with single ones, again and again while that helps
-            size //= 2
-    for label in kept:
-        simpler = {**kept, label: 1}
-        if kept[label] > 1 and left() > 0 and fails(simpler):
-            kept = simpler
+            left_out = labels[start : start + size]
+            attempt({label: number for label, number in kept.items() if label not in left_out})
+        size //= 2
+    helped = True
+    while helped:  # ... then one by one, as long as that helps
+        helped = False
+        for label, number in list(kept.items()):
+            without = {other: kept[other] for other in kept if other != label}
+            helped |= attempt(without) or (number > 1 and attempt({**kept, label: 1}))
     return kept

@@ -7,22 +7,25 @@ shortest script that repeats it; what a simulation has opened is closed with it.
 from __future__ import annotations
 
 import inspect
+import json
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from agentrun_proto import Config, Origin
 
+from .._awaitable import is_async
 from .._blocking import BlockingSession
 from .._blocking_client import BlockingClient
 from .._routes import Setup
 from .._sessions import LoopSessions
 from .._tls import TLS
-from ..emulator import Account, Fault, Faults, RequestLog, Service
+from ..emulator import Account, Fault, Faults, Request, RequestLog, Service
 from ..emulator.conversation import Conversation
 from ._line import Line
 from ._virtual_blocking import SimulatedBlockingNetwork
@@ -60,7 +63,7 @@ class Simulation:
 
     >>> with Simulation(1, faults=FaultModel.only(late_answer=1.0)) as simulation:
     ...     created = simulation.client.post("resources", {"name": "first"})
-    ...     simulation.client.get("resources")["data"]["total"], simulation.time > 0.0
+    ...     simulation.ask("GET", "resources")["data"]["total"], simulation.time > 0.0
     (1, True)
     """
 
@@ -101,7 +104,6 @@ class Simulation:
         behind = choose("service: clock behind by (s)", self._faults.skewed, 7200)
         self.service = Service(
             accounts=[key],
-            tokens=["simulated-token"],
             now=lambda: self._world.now() + ahead - behind,
             new_id=lambda: f"id-{self._next_id()}",
             origin="http://agentrun.test",
@@ -136,6 +138,32 @@ class Simulation:
         self._own.add(label)
         return self._choices.choose(label, odds, most)
 
+    def ask(self, method: str, path: str, data: object = None) -> Any:
+        """Asks the service itself, past the network and all faults: to set it up, and to see what is there.
+
+        Args:
+            method: such as ``GET``.
+            path: under the namespace ``agents``, or, from a ``/`` on, the whole.
+            data: JSON.
+
+        Returns:
+            The JSON of the answer, that of a refusal included.
+        """
+        service, token = self.service, f"asked-{self._next_id()}"
+        service.add_token(token)
+        faults, service.faults = service.faults, Faults()
+        try:
+            request = Request(
+                method=method,
+                target=path if path.startswith("/") else f"/2025-09-10/agents/{path}",
+                headers=(("Agentrun-Access-Token", token), ("Content-Type", "application/json")),
+                body=BytesIO(b"" if data is None else json.dumps(data).encode()),
+            )
+            return service.handle(request).json()
+        finally:
+            service.faults = faults
+            service.revoke_token(token)
+
     def sleep(self, seconds: float) -> None:
         """Lets virtual time pass, for blocking programs; others have their loop's own."""
         SimulatedBlockingNetwork(TLS(), self._world, self._dial, self._random).sleep(seconds)
@@ -145,10 +173,15 @@ class Simulation:
 
         Raises:
             Standstill: it waits for what will not come.
+            TypeError: it is async, and the driver is not.
             Exception: whatever the program raises.
         """
         if self.driver == "blocking":
-            return program(self)
+            result = program(self)
+            if inspect.iscoroutine(result):
+                result.close()
+                raise TypeError("an async program runs on 'asyncio' or 'trio'")
+            return result
         if self.driver == "asyncio":
             from . import _virtual_asyncio
 
@@ -379,7 +412,7 @@ def simulate(
     >>> simulate(program, seeds=range(3), faults=FaultModel.only()).requests
     3
     """
-    chosen: Driver = driver or ("asyncio" if inspect.iscoroutinefunction(program) else "blocking")
+    chosen: Driver = driver or ("asyncio" if is_async(program) else "blocking")
     total = SimulationReport()
     for seed in seeds:
         with Simulation(seed, driver=chosen, faults=faults, script=script) as simulation:
