@@ -64,9 +64,10 @@ class Faced:
             await (trio if self.simulation.driver == "trio" else asyncio).sleep(seconds)
 
 
-def play(driver, program, script=None, **settings):
-    """Runs an async program on any driver; by default nothing goes wrong."""
-    with Simulation(1, driver=driver, script=script or {}, **settings) as simulation:
+def play(driver, program, script=None, *, seed=1, faults=None):
+    """Runs an async program on any driver; by default nothing goes wrong but what the script says."""
+    script = (script or {}) if faults is None else None
+    with Simulation(seed, driver=driver, script=script, faults=faults) as simulation:
         faced = Faced(simulation)
         if driver != "blocking":
             return simulation.run(lambda _: program(faced))
@@ -564,14 +565,14 @@ def test_the_sockets_are_the_machines():
 # --- what the service is told to do
 
 
-def told(driver, fault, program, **settings):
+def told(driver, fault, program):
     """Runs a program against a service that was told of one fault."""
 
     async def whole(faced):
         faced.simulation.service.faults.add(fault)
         return await program(faced)
 
-    return play(driver, whole, **settings)
+    return play(driver, whole)
 
 
 @on_every_driver
@@ -649,3 +650,26 @@ def test_what_there_is_no_room_for_comes_before_the_end(driver, tmp_path):
         assert happened == cut
         assert rest.startswith("bytes=899")  # what came before the cut arrived; the head was a part of it
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+# --- across drivers
+
+
+def test_one_thing_after_another_is_the_same_on_every_driver():
+    async def program(faced):
+        ended = []
+        for number in range(6):
+            try:
+                answer = await faced.post("resources", {"name": f"{number % 4}"})
+                ended.append(answer["data"]["id"])
+            except AgentRunClientError as error:
+                ended.append(str(error))
+            await faced.sleep(0.5)
+        return ended, faced.simulation.happened, faced.simulation.time, faced.simulation.requests.last
+
+    different = 0
+    for seed in range(60):
+        runs = [play(driver, program, seed=seed, faults=FaultModel()) for driver in DRIVERS]
+        assert runs[0] == runs[1] == runs[2], seed
+        different += runs[0][1] != {}
+    assert different > 40
