@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import time
+from math import inf
 
 import pytest
 import trio
@@ -18,11 +19,14 @@ from agentrun_proto import (
     ConnectError,
     ConnectTimeout,
     IncompleteError,
+    InternalServerError,
     PayloadTooLargeError,
     PermissionDeniedError,
     ReadTimeout,
     Retry,
+    ServiceUnavailableError,
     Timeout,
+    TooManyRequestsError,
 )
 from agentrun_transports import DataAPI, ResourceType
 from agentrun_transports.emulator import Fault, Service
@@ -33,6 +37,7 @@ from agentrun_transports.testing.choices import Choices, shortest
 from .workload import DRIVERS
 
 on_every_driver = pytest.mark.parametrize("driver", DRIVERS)
+ANSWER = "connection 1, answer 1"
 NEVER = Config(retry=Retry.never(), timeout=10.0)
 
 
@@ -59,9 +64,10 @@ class Faced:
             await (trio if self.simulation.driver == "trio" else asyncio).sleep(seconds)
 
 
-def play(driver, program, script=None, **settings):
-    """Runs an async program on any driver; by default nothing goes wrong."""
-    with Simulation(1, driver=driver, script=script or {}, **settings) as simulation:
+def play(driver, program, script=None, *, seed=1, faults=None):
+    """Runs an async program on any driver; by default nothing goes wrong but what the script says."""
+    script = (script or {}) if faults is None else None
+    with Simulation(seed, driver=driver, script=script, faults=faults) as simulation:
         faced = Faced(simulation)
         if driver != "blocking":
             return simulation.run(lambda _: program(faced))
@@ -178,9 +184,32 @@ def test_hours_pass_at_once(driver):
 
 
 @on_every_driver
+def test_a_connection_that_is_used_is_kept(driver):
+    async def program(faced):
+        for _ in range(9):
+            await faced.get("resources")
+            await faced.sleep(10.0)  # the service closes what is silent for a minute
+        return faced.simulation.report().connections
+
+    assert play(driver, program) == 1
+
+
+@on_every_driver
+def test_waits_without_end(driver, tmp_path):
+    (tmp_path / "a").write_bytes(b"a" * 2_000_000)
+    forever = Timeout(total=inf, connect=inf, read=inf, write=inf, pool=inf)
+
+    async def program(faced):
+        sent = await faced.post_file("files", tmp_path / "a", "a", config=Config(timeout=forever))
+        return sent["data"]["size"]
+
+    assert play(driver, program, {f"{ANSWER}: late by (ms)": 5000}) == 2_000_000
+
+
+@on_every_driver
 def test_a_standstill_is_told(driver):
     async def program(faced):
-        endless = Config(timeout=Timeout(total=float("inf")))
+        endless = Config(timeout=Timeout(total=inf))
         await faced.get("resources", config=endless)
 
     with pytest.raises(Standstill):
@@ -200,7 +229,6 @@ def test_what_would_run_in_a_thread_runs_at_once():
 
 # --- each fault
 
-ANSWER = "connection 1, answer 1"
 # The script; the class of the error, None for an answer; the virtual time; how many requests arrived.
 FAULTS = [
     ({}, None, 0.0, 1),
@@ -489,6 +517,31 @@ def test_what_cannot_be():
         Simulation(1, driver="curio")
 
 
+@pytest.mark.parametrize(
+    ("script", "stamp"),
+    [
+        ({}, "2026-03-06T12:00:00Z"),
+        ({"service: clock ahead by (s)": 60}, "2026-03-06T12:01:00Z"),
+        ({"service: clock behind by (s)": 60}, "2026-03-06T11:59:00Z"),
+    ],
+)
+def test_the_clock_of_the_service(script, stamp):
+    with Simulation(0, script=script) as simulation:
+        assert simulation.ask("POST", "resources", {"name": "a"})["data"]["createdAt"] == stamp
+
+
+def test_the_service_is_asked_past_all_faults():
+    with Simulation(0, faults=FaultModel.only(busy=1.0)) as simulation:
+        simulation.service.faults.add(Fault(status=500))
+        assert simulation.ask("GET", "resources")["data"]["total"] == 0
+        assert simulation.ask("GET", "/2025-09-10/agents/resources/no")["code"] == "ResourceNotFound"
+        with pytest.raises(InternalServerError):
+            simulation.client.get("resources", config=NEVER)
+        with pytest.raises((ServiceUnavailableError, TooManyRequestsError)):
+            simulation.client.get("resources", config=NEVER)
+        assert simulation.time == 0.0
+
+
 def test_reports_add_up():
     def program(simulation):
         simulation.choose("program: a choice of its own", 1.0, 3)
@@ -512,14 +565,14 @@ def test_the_sockets_are_the_machines():
 # --- what the service is told to do
 
 
-def told(driver, fault, program, **settings):
+def told(driver, fault, program):
     """Runs a program against a service that was told of one fault."""
 
     async def whole(faced):
         faced.simulation.service.faults.add(fault)
         return await program(faced)
 
-    return play(driver, whole, **settings)
+    return play(driver, whole)
 
 
 @on_every_driver
@@ -589,9 +642,34 @@ def test_what_there_is_no_room_for_comes_before_the_end(driver, tmp_path):
     async def program(faced):
         await faced.post_file("files", tmp_path / "a", "a")
         await faced.get_file("files", tmp_path / "b", query={"path": "a"})
-        return faced.simulation.happened
+        return faced.simulation.happened, faced.simulation.requests.last[-1].header("Range")
 
     for end in ("cut", "half-closed"):
         cut = {f"connection 1, answer 2: {end} after (bytes)": 900_000}
-        assert play(driver, program, cut) == cut  # the rest was asked for, from there on
+        happened, rest = play(driver, program, cut)
+        assert happened == cut
+        assert rest.startswith("bytes=899")  # what came before the cut arrived; the head was a part of it
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+# --- across drivers
+
+
+def test_one_thing_after_another_is_the_same_on_every_driver():
+    async def program(faced):
+        ended = []
+        for number in range(6):
+            try:
+                answer = await faced.post("resources", {"name": f"{number % 4}"})
+                ended.append(answer["data"]["id"])
+            except AgentRunClientError as error:
+                ended.append(str(error))
+            await faced.sleep(0.5)
+        return ended, faced.simulation.happened, faced.simulation.time, faced.simulation.requests.last
+
+    different = 0
+    for seed in range(60):
+        runs = [play(driver, program, seed=seed, faults=FaultModel()) for driver in DRIVERS]
+        assert runs[0] == runs[1] == runs[2], seed
+        different += runs[0][1] != {}
+    assert different > 40
