@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -397,16 +398,42 @@ def test_a_silence_that_is_too_long(backend, transport):
 
 
 @on_every_driver
-def test_a_content_coding_is_refused(backend, transport):
+def test_a_content_coding_that_nobody_knows_is_refused(backend, transport):
     async def body(client):
         with pytest.raises(DecodeError, match="coding"):
             async with client.stream("GET", "s"):
                 raise AssertionError("nobody gets in")
         await assert_next_call_is_right(client)
 
-    with RawServer(chunked(b"x", fields="Content-Encoding: gzip\r\n")) as server:
+    with RawServer(chunked(b"x", fields="Content-Encoding: compress\r\n")) as server:
         play(backend, transport, server.config(), body)
         assert b"gzip" not in server.requests[0].head
+
+
+@on_every_driver
+def test_a_content_coding_is_taken_off_as_it_comes(backend, transport):
+    seen = threading.Event()
+    squeeze = zlib.compressobj(wbits=31)
+
+    def flushed(text):
+        return squeeze.compress(text) + squeeze.flush(zlib.Z_SYNC_FLUSH)
+
+    async def body(client):
+        async with client.stream("GET", "s", headers={"Accept-Encoding": "gzip"}) as stream:
+            lines = stream.lines()
+            assert await lines.__anext__() == "one"
+            seen.set()
+            assert await all_of(lines) == ["two"]
+        await assert_next_call_is_right(client)
+
+    script = (
+        Say(head(CHUNKED + "Content-Encoding: gzip\r\n") + chunk(flushed(b"one\ntw"))),
+        Pause(seen),
+        Say(chunk(flushed(b"o") + squeeze.flush()) + END),
+    )
+    with RawServer(script) as server:
+        play(backend, transport, server.config(), body)
+        assert b"ccept-Encoding: gzip\r\n" in server.requests[0].head
 
 
 @on_every_driver

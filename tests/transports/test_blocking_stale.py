@@ -274,15 +274,20 @@ def test_a_file_that_grows(driver, tmp_path, monkeypatch):
 
 
 def _when_first_read(monkeypatch, change):
-    read = _files.FileSource.read
+    """By us or by the system, whoever sends the file."""
     pending = [change]
 
-    def reading(self, size, /):
-        if pending:
-            pending.pop()()
-        return read(self, size)
+    def after_the_change(function):
+        def wrapped(*arguments):
+            if pending:
+                pending.pop()()
+            return function(*arguments)
 
-    monkeypatch.setattr(_files.FileSource, "read", reading)
+        return wrapped
+
+    monkeypatch.setattr(_files.FileSource, "read", after_the_change(_files.FileSource.read))
+    if hasattr(os, "sendfile"):
+        monkeypatch.setattr(os, "sendfile", after_the_change(os.sendfile))
 
 
 @pytest.mark.hostile("published-client-per-call")
