@@ -67,11 +67,11 @@ class SendFile(Command["int | None"]):
     __slots__ = ("count", "deadline", "descriptor", "link", "offset")
 
     def __init__(self, link: Link, descriptor: int, offset: int, count: int, deadline: float) -> None:
-        self.link = link
-        self.descriptor = descriptor
-        self.offset = offset
-        self.count = count
-        self.deadline = deadline
+        self.link: Link = link
+        self.descriptor: int = descriptor
+        self.offset: int = offset
+        self.count: int = count
+        self.deadline: float = deadline
 
 
 def sends_files(link: Link) -> bool:
