@@ -46,10 +46,10 @@ class AsyncioNetwork:
     """Connects, reads, writes and waits on the running loop."""
 
     clock: Clock = AsyncioClock()
-    random = staticmethod(os.urandom)
 
     def __init__(self, tls: TLS, unix_socket: str | None) -> None:
         self._loop = asyncio.get_running_loop()
+        self.random: Callable[[int], bytes] = os.urandom
         self._tls = tls
         self._unix_socket = unix_socket
         self._tasks: set[asyncio.Task[None]] = set()  # a loop keeps only weak references to its tasks

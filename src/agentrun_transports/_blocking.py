@@ -131,9 +131,9 @@ class BlockingNetwork:
     """Connects, reads, writes and waits with blocking sockets."""
 
     clock: Clock = SystemClock()
-    random = staticmethod(os.urandom)
 
     def __init__(self, tls: TLS, unix_socket: str | None = None) -> None:
+        self.random: Callable[[int], bytes] = os.urandom
         self._tls = tls
         self._unix_socket = unix_socket
         self._perform: dict[type, Callable[[Any], Any]] = {

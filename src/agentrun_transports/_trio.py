@@ -160,10 +160,10 @@ class TrioNetwork:
     """Connects, reads, writes and waits in the running trio."""
 
     clock: Clock = TrioClock()
-    random = staticmethod(os.urandom)
 
     def __init__(self, tls: TLS, unix_socket: str | None) -> None:
         self._token = trio.lowlevel.current_trio_token()
+        self.random: Callable[[int], bytes] = os.urandom
         self._tls = tls
         self._unix_socket = unix_socket
         self._perform: dict[type, Callable[[Any], Awaitable[Any]]] = {

@@ -40,7 +40,7 @@ class Timer:
     __slots__ = ("action", "when")
 
     def __init__(self, when: float, action: Callable[[], None]) -> None:
-        self.when = when
+        self.when: float = when
         self.action: Callable[[], None] | None = action
 
     def cancel(self) -> None:
@@ -56,7 +56,7 @@ class World:
     """
 
     def __init__(self) -> None:
-        self.time = 0.0
+        self.time: float = 0.0
         self._next = count().__next__
         self._plan: list[tuple[float, int, Timer]] = []
         self._selector = selectors.DefaultSelector()

@@ -90,7 +90,7 @@ class Simulation:
         self._next_random = count(1).__next__
         self._client: Any = None
         key = Account(access_key_id="simulated-id", access_key_secret="simulated-secret")
-        self.config = Config(
+        self.config: Config = Config(
             data_endpoint="http://agentrun.test",
             control_endpoint="http://agentrun.test",
             account_id="123456789",
@@ -98,18 +98,18 @@ class Simulation:
             access_key_id=key.access_key_id,
             access_key_secret=key.access_key_secret,
         )
-        self.requests = RequestLog(1000)
+        self.requests: RequestLog = RequestLog(1000)
         choose = self._choices.choose
         ahead = choose("service: clock ahead by (s)", self._faults.skewed, 7200)
         behind = choose("service: clock behind by (s)", self._faults.skewed, 7200)
-        self.service = Service(
+        self.service: Service = Service(
             accounts=[key],
             now=lambda: self._world.now() + ahead - behind,
             new_id=lambda: f"id-{self._next_id()}",
             origin="http://agentrun.test",
         )
         self.service.faults = _DrawnFaults(self._choices, self._faults)
-        self.transport = SimulatedTransport(self._world, driver, self._dial, self._random)
+        self.transport: SimulatedTransport = SimulatedTransport(self._world, driver, self._dial, self._random)
 
     @property
     def client(self) -> Any:
@@ -380,7 +380,7 @@ class SimulationFailure(AssertionError):
         )
         self.seed = seed
         self.driver = driver
-        self.script = dict(script)
+        self.script: dict[str, int] = dict(script)
 
 
 Program = Callable[[Simulation], Any] | Callable[[Simulation], Awaitable[Any]]
