@@ -21,8 +21,8 @@ from agentrun_proto import (
 )
 from agentrun_transports import AgentRunDataClient, DataAPI, ResourceType
 from agentrun_transports.emulator import Emulator
-from proto_strategies import received_signature
 from drivers_support import run
+from proto_strategies import received_signature
 from transports_support import RawServer, Say, Stall, answer
 
 KEY = {"access_key_id": "id", "access_key_secret": "secret"}

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -444,13 +445,13 @@ def test_a_sink_is_open_while_its_names_change_but_on_windows(tmp_path, monkeypa
     sink = FileSink(target)
     sink.write(b"ab")
     open_then: list[bool] = []
+
+    def change(real: Any, *paths: str) -> None:
+        open_then.append(not sink._file.closed)
+        real(*paths)
+
     for name in ("replace", "unlink"):
-
-        def change(*paths: str, real: Any = getattr(os, name)) -> None:
-            open_then.append(not sink._file.closed)
-            real(*paths)
-
-        monkeypatch.setattr(os, name, change)
+        monkeypatch.setattr(os, name, partial(change, getattr(os, name)))
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(os, "name", system)
         getattr(sink, end)()
