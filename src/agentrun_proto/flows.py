@@ -15,7 +15,7 @@ from .context import Context
 from .credentials import Credential
 from .decoding import MAX_BODY, Response, decode, find_request_id, nonsense, take_off_coding
 from .errors import AgentRunClientError, DecodeError, StatusError
-from .messages import Head, Request
+from .messages import Head, Request, Source
 from .multipart import FilePart
 from .recovery import Recovery
 from .telemetry import HeadReceived, Observer, RequestEnded, RequestSent
@@ -142,17 +142,18 @@ def upload(
 ) -> Flow[dict[str, Any]]:
     """Opens local files, sends the request built around them, and returns the JSON object of the answer."""
     opened: list[FilePart] = []
+    sources: list[Source] = []
     try:
         for part in parts:
             source = part.source
             if isinstance(source, str):
                 source = yield from OpenSource(source)
+            sources.append(source)
             opened.append(replace(part, source=source))
         return (yield from call(context, build(opened)))
     finally:
-        for part in opened:
-            if not isinstance(part.source, str):
-                part.source.close()
+        for source in sources:
+            source.close()
 
 
 def read_content(head: Head) -> Flow[bytes]:

@@ -128,13 +128,9 @@ class AsyncioNetwork:
 
     async def _dial(self, origin: Origin) -> socket.socket:
         """A connected socket, before any TLS."""
-        return await self._connect_first(await self._resolve(origin.host.strip("[]"), origin.port))
-
-    async def _resolve(self, host: str, port: int) -> list[Address]:
-        try:
-            return interleaved(await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except UnicodeError as error:
-            raise OSError(f"the name {host!r} is unknown: {error}") from error
+        host = origin.host.strip("[]")
+        found = await self._loop.getaddrinfo(host, origin.port, type=socket.SOCK_STREAM)
+        return await self._connect_first(interleaved(found))
 
     async def _connect_first(self, addresses: list[Address]) -> socket.socket:
         """Happy eyeballs (RFC 8305, 5), which not every loop has: an attempt that is slow gets company."""

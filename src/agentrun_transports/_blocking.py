@@ -238,9 +238,7 @@ class BlockingNetwork:
         thread = threading.Thread(target=context.run, args=(work,), name="agentrun-refresh", daemon=True)
         try:
             thread.start()
-        except (
-            RuntimeError
-        ):  # no thread can be had, as at the interpreter's end: then the caller waits for it
+        except RuntimeError:  # no thread can be had, as at the interpreter's end: the caller waits for it
             work()
 
 
@@ -312,5 +310,5 @@ def _after_fork() -> None:
         session.after_fork()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork, and this is asked at import
     os.register_at_fork(after_in_child=_after_fork)

@@ -111,8 +111,6 @@ class TLSLayer:
                 count = cast("int", self._secure.read(len(room) - filled, room[filled:]))
             except ssl.SSLWantReadError:
                 return filled or None
-            except ssl.SSLZeroReturnError:
-                break
             except ssl.SSLError:
                 if filled:
                     break  # it shows again at the next read

@@ -70,7 +70,7 @@ class TrioLink:
             try:
                 done = layer.handshake()
             finally:  # a refusal is sent too
-                await self._flush(watch=False)
+                await self._flush(layer, watch=False)
             if not done:
                 layer.receive(await self._socket.recv(BUFFER_SIZE))
 
@@ -81,6 +81,7 @@ class TrioLink:
             count = await self._socket.recv_into(room)
         else:
             while (deciphered := self._layer.read_into(room)) is None:
+                await self._flush_while_reading(self._layer)
                 self._layer.receive(await self._socket.recv(BUFFER_SIZE))
             count = deciphered
         self.wire.received(count)
@@ -88,11 +89,12 @@ class TrioLink:
 
     async def write(self, data: bytes | memoryview, *, watch: bool) -> int:
         """Sends some of it; with `watch`, whatever arrives ends the wait for room."""
-        if self._layer is not None:
-            if not await self._flush(watch=watch):
+        layer = self._layer
+        if layer is not None:
+            if not await self._flush(layer, watch=watch):
                 return 0
-            count = self._layer.write(data)
-            await self._flush(watch=watch)
+            count = layer.write(data)
+            await self._flush(layer, watch=watch)
             return count
         if watch and not await self.until_writable():
             return 0
@@ -107,15 +109,21 @@ class TrioLink:
         """The descriptor."""
         return self._socket.fileno()
 
-    async def _flush(self, *, watch: bool) -> bool:
+    async def _flush(self, layer: TLSLayer, *, watch: bool) -> bool:
         """Sends what is enciphered; whether all of it is gone."""
-        if self._layer is not None:
-            self._cipher += self._layer.to_send()
+        self._cipher += layer.to_send()
         while self._cipher:
             if watch and not await self.until_writable():
                 return False
             self._cipher = self._cipher[await self._socket.send(self._cipher) :]
         return True
+
+    async def _flush_while_reading(self, layer: TLSLayer) -> None:
+        """Sends what a write has left over: what arrived then may have been no answer yet."""
+        try:
+            await self._flush(layer, watch=True)
+        except OSError:
+            self._cipher = b""  # the peer takes no more; what it has said is still to be read
 
     async def until_writable(self) -> bool:
         """Waits for room to write, or for something to read; whether there is room."""
@@ -243,11 +251,7 @@ class TrioNetwork:
         """A connected socket, before any TLS."""
         if self._unix_socket is not None:
             return (await trio.open_unix_socket(self._unix_socket)).socket
-        host = origin.host.strip("[]")
-        try:
-            return (await trio.open_tcp_stream(host, origin.port)).socket
-        except UnicodeError as error:
-            raise OSError(f"the name {host!r} is unknown: {error}") from error
+        return (await trio.open_tcp_stream(origin.host.strip("[]"), origin.port)).socket
 
     async def _wait(self, command: Wait) -> None:
         served = trio.Event()

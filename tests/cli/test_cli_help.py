@@ -1,5 +1,6 @@
 """The help teaches: every command is in it, every example works as it is written."""
 
+import importlib
 import shlex
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import pytest
 
 from agentrun_proto import __version__
+from agentrun_transports import cli
 from agentrun_transports._cli.arguments import COMMANDS, build_parser
 from agentrun_transports._cli.settings import SETTINGS
 
@@ -92,6 +94,10 @@ def test_the_examples_of_what_runs_on_parse():
     for name, line in EXAMPLES:
         if name in ("emulator", "demo"):
             assert build_parser().parse_args(shlex.split(line)[1:]).command == name
+
+
+def test_whoever_walks_through_the_modules_runs_no_command():
+    assert importlib.import_module("agentrun_transports.__main__").main is cli.main
 
 
 def test_python_m_is_the_same_program(child_environment):

@@ -549,6 +549,15 @@ def test_without_any_loop(emulator):
         operation.send(None)
 
 
+@pytest.mark.parametrize("missing", ["asyncio", "trio"])
+def test_no_loop_is_imported_to_find_out_that_none_runs(emulator, monkeypatch, missing):
+    operation = DataAPI("r", ResourceType.Runtime, emulator.config()).get_async("x")
+    monkeypatch.delitem(sys.modules, missing)
+    with pytest.raises(RuntimeError, match="embed"):
+        operation.send(None)
+    assert missing not in sys.modules
+
+
 @pytest.mark.parametrize("backend", LOOPS)
 def test_asyncio_client_under_trio_and_the_other_way_round(backend, emulator):
     """A native client on the wrong loop is the caller's mistake, told as such, and does no harm."""

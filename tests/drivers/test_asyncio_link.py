@@ -4,11 +4,17 @@ import asyncio
 import contextlib
 import socket
 from functools import partial
+from math import inf
 
 import pytest
 
 from agentrun_proto import Origin
+from agentrun_transports import TLS
+from agentrun_transports._asyncio import AsyncioNetwork
 from agentrun_transports._asyncio_link import AsyncioLink
+from agentrun_transports._network import Wait
+from agentrun_transports._tickets import Ticket
+from agentrun_transports._tls import TLSLayer, tls_context
 from drivers_support import LOOPS, run, turns
 
 
@@ -89,6 +95,41 @@ def test_asyncio_more_arrives_than_there_is_room_for(backend):
             assert link.wire.fill(room) is None
             assert await link.read(1e9) > 0
             link.abort()
+            await turns(backend)
+
+    run(backend, main)
+
+
+@pytest.mark.parametrize("backend", LOOPS)
+def test_asyncio_a_turn_that_has_come_already_is_not_waited_for(backend):
+    async def main():
+        ticket = Ticket()
+        ticket.serve()
+        await asyncio.wait_for(AsyncioNetwork(TLS(), None).perform(Wait(ticket, inf)), 30)
+
+    run(backend, main)
+
+
+@pytest.mark.parametrize("backend", LOOPS)
+@pytest.mark.parametrize("failure", [None, ConnectionResetError(104, "reset")], ids=["closed", "reset"])
+def test_asyncio_a_connection_that_is_lost_amid_its_tls_handshake(backend, failure):
+    """Without the end of the stream before it, which TLS would tell of."""
+
+    async def main():
+        ours, peer = socket.socketpair()
+        loop = asyncio.get_running_loop()
+        layer = TLSLayer(tls_context(TLS()), "h")
+        ours.setblocking(False)
+        with peer:
+            transport, link = await loop.create_connection(
+                partial(AsyncioLink, loop, Origin("https", "h", 443), layer), sock=ours
+            )
+            shaking = asyncio.ensure_future(link.handshake())
+            await turns(backend)
+            link.connection_lost(failure)
+            with pytest.raises(ConnectionResetError, match="amid the TLS handshake"):
+                await shaking
+            transport.abort()
             await turns(backend)
 
     run(backend, main)

@@ -1,12 +1,16 @@
 """asyncio's own ways of cancelling, around our calls and beside our timeouts: neither swallows the other."""
 
 import asyncio
+import socket
 import sys
+import threading
 
 import pytest
 
 from agentrun_proto import Config, NotFoundError, ReadTimeout, Retry
-from agentrun_transports import AsyncioClient, Limits
+from agentrun_transports import TLS, AsyncioClient, Limits
+from agentrun_transports._asyncio import AsyncioNetwork
+from agentrun_transports._network import Run
 from drivers_support import QuickServer, run_virtual, session_of, stuck_server, turns
 
 has_timeout = pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.timeout came with Python 3.11")
@@ -160,8 +164,6 @@ def test_asyncio_shield_lets_the_call_go_on():
 @has_timeout
 def test_asyncio_second_cancellation_while_a_thread_is_waited_for(tmp_path, monkeypatch):
     """A thread cannot be stopped; two cancellations come meanwhile, and both are accounted for."""
-    import threading
-
     from agentrun_transports._files import FileSource
 
     go, entered = threading.Event(), threading.Event()
@@ -207,3 +209,52 @@ def test_asyncio_generator_of_errors_keeps_its_traceback():
             assert clean(client)
 
     asyncio.run(main())
+
+
+def test_asyncio_a_thread_that_fails_after_its_flow_was_cancelled_has_nothing_undone():
+    """What it would have made does not exist."""
+    go, entered, undone = threading.Event(), threading.Event(), []
+
+    def fail():
+        entered.set()
+        assert go.wait(30)
+        raise OSError("too late")
+
+    async def main():
+        network = AsyncioNetwork(TLS(), None)
+        task = asyncio.ensure_future(network.perform(Run(fail, undone.append)))
+        await asyncio.get_running_loop().run_in_executor(None, entered.wait, 30)
+        assert entered.is_set()
+        task.cancel()
+        await turns("asyncio")
+        assert not task.done(), "the thread is waited for"
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert undone == []
+
+
+def test_asyncio_the_first_address_answers_after_the_second_has_refused(monkeypatch):
+    """Happy eyeballs: with nobody left to ask, who was asked is waited for."""
+
+    async def main():
+        refused = asyncio.Event()
+        ours, theirs = socket.socketpair()
+
+        async def connect(self, family, address):
+            if address == "slow":
+                await refused.wait()
+                await turns("asyncio")
+                return ours
+            refused.set()
+            raise ConnectionRefusedError
+
+        monkeypatch.setattr(AsyncioNetwork, "_connect_one", connect)
+        with ours, theirs:
+            network = AsyncioNetwork(TLS(), None)
+            addresses = [(socket.AF_INET, "slow"), (socket.AF_INET, "refused")]
+            assert await network._connect_first(addresses) is ours
+
+    run_virtual("asyncio", main)

@@ -493,6 +493,13 @@ def stops():
     raise StopIteration
 
 
+class Awaited:
+    """To be awaited, and no coroutine."""
+
+    def __await__(self):
+        return ask().__await__()
+
+
 UNFIT = {
     "raises": (fails, "failed with LookupError", LookupError),
     "raises ours": (refuses, "the file is not readable", type(None)),
@@ -501,6 +508,7 @@ UNFIT = {
     "junk": (lambda: "emulator-token", "returned a str", type(None)),
     "an error": (lambda: ValueError("returned"), "failed with ValueError", ValueError),
     "coroutine": (lambda: ask(), "give the async function itself", type(None)),
+    "awaitable": (lambda: Awaited(), "give the async function itself", type(None)),
 }
 
 

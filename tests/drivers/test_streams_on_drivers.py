@@ -456,6 +456,7 @@ def test_an_item_that_makes_no_sense_comes_after_those_that_do(backend, transpor
 LEFT = {
     "live": ((Say(head(CHUNKED) + chunk(b"a\n")), Stall()), 0),
     "short_rest_that_is_here": ((Say(chunked(b"a\n", b"b\n", b"c\n")),), 1),
+    "damaged_rest_that_is_here": ((Say(head(CHUNKED) + chunk(b"a\n") + b"no size\r\n"), Stall()), 0),
     "long_rest": ((Say(head("Content-Length: 9000000\r\n") + b"a\n" * 100), Stall()), 0),
 }
 

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import agentrun_proto
-from agentrun_proto import Config, DataEndpoint, FilePart, Head, NotFoundError, Send, merge_query
+from agentrun_proto import (
+    Config,
+    CredentialError,
+    DataEndpoint,
+    FilePart,
+    Head,
+    NotFoundError,
+    Send,
+    merge_query,
+)
 from agentrun_proto.codings import accept_encoding
 from proto_strategies import NOON, PROPERTY, FakeClock, FakeSource, queries, received_signature
 
@@ -262,6 +271,13 @@ def test_a_credential_never_leaves_its_origin(url):
         DataEndpoint(Config(data_endpoint="http://h:8077", token="t")).authorise_url(
             url, None, None, method="GET", now=NOON
         )
+
+
+def test_nothing_is_authorised_before_the_credential_is_there():
+    """A URL without one would be sent as nobody's."""
+    later = DataEndpoint(Config(data_endpoint="http://h:8077"), credentials=lambda: None)
+    with pytest.raises(CredentialError, match="make a call first"):
+        later.authorise_url("http://h:8077/x", None, None, method="GET", now=NOON)
 
 
 @pytest.mark.parametrize("url", ["http://h:8077/x?flag", "HTTP://H:8077/x?flag", "http://u:p@h:8077/x?flag"])

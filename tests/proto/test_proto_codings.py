@@ -6,6 +6,8 @@ import gzip
 import random
 import zlib
 from collections.abc import Callable
+from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 import agentrun_transports  # noqa: F401 - which offers what is installed
 from agentrun_proto import Config, DataEndpoint
 from agentrun_proto.codings import MAX_RATIO, PIECE, CodingError, ContentDecoder, accept_encoding
+from agentrun_transports import _codings
 from proto_strategies import PROPERTY
 
 brotli = pytest.importorskip("brotli", reason="pip install 'agentrun-proto[codings]'")
@@ -43,6 +46,38 @@ def test_all_that_is_installed_is_asked_for():
     assert accept_encoding().split(", ") == list(ENCODE)
     request = DataEndpoint(Config(account_id="1")).request("GET", "r")
     assert request.headers["accept-encoding"] == accept_encoding()
+
+
+def offered_with(monkeypatch, brotli_module, zstd_module):
+    """What is offered where these modules are what is found; None: none is."""
+
+    def load(name):
+        if name != "brotli":
+            return import_module(name)
+        if brotli_module is None:
+            raise ModuleNotFoundError(name)
+        return brotli_module
+
+    def find(name):
+        if zstd_module is ModuleNotFoundError:
+            raise ModuleNotFoundError(name)
+        return zstd_module
+
+    found = []
+    monkeypatch.setattr(_codings, "import_module", load)
+    monkeypatch.setattr(_codings, "find_spec", find)
+    monkeypatch.setattr(_codings, "offer", lambda name, make: found.append(name))
+    _codings.offer_what_is_installed()
+    return found
+
+
+@pytest.mark.parametrize("zstd_module", [None, ModuleNotFoundError], ids=["no module", "no package of it"])
+@pytest.mark.parametrize("brotli_module", [None, SimpleNamespace(Decompressor=object)], ids=["none", "old"])
+def test_what_is_not_installed_or_cannot_be_bounded_is_not_offered(monkeypatch, brotli_module, zstd_module):
+    """brotli before 1.2 makes as much as it likes at once."""
+    assert offered_with(monkeypatch, brotli_module, zstd_module) == []
+    assert offered_with(monkeypatch, brotli, zstd_module) == ["br"]
+    assert offered_with(monkeypatch, brotli_module, object()) == ["zstd"]
 
 
 @CODINGS

@@ -618,8 +618,13 @@ def test_the_retries_in_force():
     ("part", "good", "bad", "wrong"),
     [
         ("attempts", [1, 2, 10**6], [0, -1], [1.0, 2.5, True, "3", None, math.inf]),
-        ("backoff", [0, 0.0, 1, 2.5, 1e9], [-1, -0.1, math.inf, -math.inf, math.nan], [True, "1", None, [1]]),
-        ("max_backoff", [0, 0.0, 1, 2.5, 1e9], [-1, math.inf, math.nan], [True, "1", None, [1]]),
+        (
+            "backoff",
+            [0, 0.0, 1, 2.5, 1e9],
+            [-1, -0.1, math.inf, -math.inf, math.nan, 10**400],
+            [True, "1", None, [1]],
+        ),
+        ("max_backoff", [0, 0.0, 1, 2.5, 1e9], [-1, math.inf, math.nan, 10**400], [True, "1", None, [1]]),
     ],
 )
 def test_each_part_of_a_retry_is_checked(part, good, bad, wrong):

@@ -112,6 +112,12 @@ def test_a_key_id_that_breaks_the_field_it_goes_into_is_refused(key_id):
         AccessKey(access_key_id=key_id, access_key_secret=Secret("s"))
 
 
+@pytest.mark.parametrize(("key_id", "secret"), [("", "s"), ("i", ""), ("", "")])
+def test_half_an_access_key_is_refused(key_id, secret):
+    with pytest.raises(ValueError, match="one of them is empty"):
+        AccessKey(access_key_id=key_id, access_key_secret=Secret(secret))
+
+
 # --- expiry
 
 

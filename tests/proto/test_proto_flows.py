@@ -104,6 +104,19 @@ def test_an_exchange_returns_the_whole_answer_whatever_its_status():
         assert (response.head, response.content) == (head, content)
 
 
+def test_a_refusal_that_a_hook_met_is_no_answer_to_the_exchange():
+    """A hook may ask elsewhere for what authorises; what is refused to it there is not what was asked for."""
+
+    def refused(*_: Any) -> Any:
+        raise NotFoundError("the hook's own", status_code=404)
+
+    at = DataEndpoint(
+        Config(data_endpoint="http://h", access_key_id="i", access_key_secret="s"), auth=refused
+    )
+    with pytest.raises(NotFoundError, match="the hook's own"):
+        ByHand(at.exchange(at.request("GET", "x"), clock=FakeClock()))
+
+
 @pytest.mark.parametrize(
     ("head", "content", "error"),
     [

@@ -23,6 +23,7 @@ from agentrun_proto import (
     WriteTimeout,
 )
 from agentrun_transports import TLS, Limits
+from agentrun_transports._addresses import resolve
 from transports_support import (
     DRIVERS,
     PATIENCE,
@@ -304,3 +305,23 @@ def test_wall_time_moves_no_deadline(driver, monkeypatch, jump):
         with pytest.raises(ReadTimeout):
             client.call("GET", "b", config=Config(timeout=SHORT))
         assert time.monotonic() - began < SOON
+
+
+def test_a_resolver_that_says_nothing(monkeypatch):
+    """It takes no timeout: it is left behind in a thread of its own."""
+    asked, over = threading.Event(), threading.Event()
+
+    def look_up(name, port, *, type, flags=0):
+        if flags:
+            raise OSError("it is no address")
+        asked.set()
+        over.wait(PATIENCE)
+        raise OSError("too late")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    try:
+        with pytest.raises(TimeoutError):
+            resolve("host.invalid", 80, time.monotonic() + SHORT)
+        assert asked.wait(PATIENCE)
+    finally:
+        over.set()

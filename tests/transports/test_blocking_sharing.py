@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from agentrun_proto import Timeout
-from agentrun_transports import BlockingClient, Limits
+from agentrun_transports import TLS, BlockingClient, Limits
+from agentrun_transports._blocking import BlockingNetwork
 from transports_support import PATIENCE, Pause, RawServer, Say, answer, assert_next_call_is_right
 
 TESTS = str(Path(__file__).parents[1])
@@ -178,6 +179,21 @@ def test_an_interrupt_amid_a_call_leaves_nothing_behind():
 
 
 # --- processes
+
+
+def test_where_no_thread_can_be_had_the_caller_does_the_work(monkeypatch):
+    """As at the interpreter's end: a refresh that nobody does would be waited for for ever."""
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    done = []
+    BlockingNetwork(TLS()).spawn(lambda: done.append(threading.current_thread()), lambda: done.append("over"))
+    assert done == [threading.current_thread(), "over"]
+    with pytest.raises(LookupError):
+        BlockingNetwork(TLS()).spawn({}.popitem, lambda: done.append("over all the same"))
+    assert done[2:] == ["over all the same"]
 
 
 def run(program, *arguments, timeout=60, flags=("-W", "error", "-X", "dev")):

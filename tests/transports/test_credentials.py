@@ -1056,6 +1056,12 @@ def test_a_chain_is_async_where_a_member_is(provider, expected):
     assert isinstance(chain, CredentialChain)
 
 
+def test_trio_is_not_imported_to_find_out_whether_it_runs(monkeypatch):
+    monkeypatch.delitem(sys.modules, "trio")
+    assert run_asyncio(CredentialChain(AskedAsync(None), Asked(KEY))) is KEY
+    assert "trio" not in sys.modules
+
+
 def test_a_plain_member_holds_no_loop_up():
     """It waits for what only the loop can do meanwhile."""
     called = threading.Event()

@@ -21,6 +21,7 @@ from agentrun_proto import (
 )
 from agentrun_transports import AgentRunDataClient, DataAPI, ResourceType
 from agentrun_transports.emulator import Emulator
+from drivers_support import run
 from proto_strategies import received_signature
 from transports_support import RawServer, Say, Stall, answer
 
@@ -175,6 +176,22 @@ def test_results_and_errors(tmp_path):
         assert (tmp_path / "f").read_bytes() == b"film"
         assert client.post_file("a", path, "/x") == {"b": 2}
         client.close()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_video_is_saved_on_a_loop_too(backend, tmp_path):
+    path = str(tmp_path / "f")
+
+    async def main():
+        with RawServer(answer(b"film")) as server:
+            client = api(server)
+            saved = await client.get_video_async("a", path, {"q": "1"})
+            assert saved == {"saved_path": path, "size": 4}
+            assert b"?q=1 HTTP/1.1" in server.requests[0].head
+            await client.aclose()
+
+    run(backend, main)
+    assert (tmp_path / "f").read_bytes() == b"film"
 
 
 @pytest.mark.hostile("files-callers-values")

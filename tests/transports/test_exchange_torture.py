@@ -10,6 +10,7 @@ import gc
 import json
 from functools import partial
 from itertools import count
+from math import inf
 
 import pytest
 
@@ -23,9 +24,13 @@ from agentrun_proto import (
     FileError,
     IncompleteError,
     PoolTimeout,
+    ReadSome,
     ReadTimeout,
     Resource,
     Retry,
+    Send,
+    Timeout,
+    TransportError,
     WriteTimeout,
 )
 from agentrun_transports import _files
@@ -469,6 +474,52 @@ def test_wall_time_moves_no_deadline():
         with pytest.raises(ReadTimeout):
             world.run(call(), slow)
         assert world.clock.time - began == 100.0
+
+
+# --- by themselves
+
+
+@pytest.mark.parametrize("size", [1, 10, 10**6])
+def test_a_connection_that_takes_little_at_a_time(size):
+    world = World()
+    network = world.network(lambda request: OK, write_size=size)
+    assert world.run(call("POST", {"a": 1}), network) == {"ok": 1}
+    assert [request.partition(b"\r\n\r\n")[2] for request in network.requests] == [b'{"a":1}']
+
+
+def test_an_answer_that_breaks_off_amid_its_head_ends_an_upload(tmp_path):
+    """The peer has begun to say why it will have no more, and is gone."""
+    (tmp_path / "source").write_bytes(bytes(10**6))
+    world = World()
+
+    def break_off(number, command):
+        if type(command) is Write and len(network.links[0].sent) > 100_000 and not command.link.ended:
+            command.link.incoming += b"HTTP/1.1 413 Payl"
+            command.link.ended = True
+
+    network = world.network(lambda request: OK, fail=break_off, write_size=10_000)
+    with pytest.raises(IncompleteError, match="middle of the answer") as caught:
+        world.run(upload(tmp_path / "source"), network)
+    assert caught.value.may_be_processed
+    assert [link.aborted for link in network.links] == [1]
+    assert world.pool.open == 0
+    assert len(network.links[0].sent) < 130_000, "it goes on to send what nobody will read"
+
+
+def test_an_answer_is_read_after_it_was_asked_for_and_once():
+    def twice(clock):
+        with pytest.raises(TransportError, match="nothing was sent"):
+            yield from ReadSome()
+        yield Send(ENDPOINT.request("GET", "r"), Timeout(), inf)
+        pieces = [(yield from ReadSome()), (yield from ReadSome())]
+        with pytest.raises(TransportError, match="read already"):
+            yield from ReadSome()
+        return pieces
+
+    world = World()
+    network = world.network(lambda request: OK)
+    assert world.run(twice, network) == [b'{"ok": 1}', b""]
+    assert len(network.requests) == 1
 
 
 def test_an_idle_connection_is_closed_when_its_time_is_over():

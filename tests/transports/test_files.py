@@ -6,6 +6,7 @@ temporary file left; a symbolic link stays one.
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import stat
@@ -13,12 +14,14 @@ import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agentrun_proto import AgentRunClientError, FileError
-from agentrun_transports._files import FileSink, FileSource
+from agentrun_transports._files import FileSink, FileSource, HandleSink
 from transports_support import DRIVERS, RawServer, Say, answer, assert_next_call_is_right
 
 TESTS = str(Path(__file__).parents[1])
@@ -432,6 +435,66 @@ def test_a_sink_shows_nothing_until_it_is_committed(tmp_path):
     other.discard()
     assert path.read_bytes() == b"abcd"
     assert_no_part(tmp_path)
+
+
+@pytest.mark.parametrize("system", ["posix", "nt"])
+@pytest.mark.parametrize("end", ["commit", "discard"])
+def test_a_sink_is_open_while_its_names_change_but_on_windows(tmp_path, monkeypatch, system, end):
+    """The lock keeps others away until the names are free; Windows renames and removes no open file."""
+    target = str(tmp_path / "f")
+    sink = FileSink(target)
+    sink.write(b"ab")
+    open_then: list[bool] = []
+
+    def change(real: Any, *paths: str) -> None:
+        open_then.append(not sink._file.closed)
+        real(*paths)
+
+    for name in ("replace", "unlink"):
+        monkeypatch.setattr(os, name, partial(change, getattr(os, name)))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(os, "name", system)
+        getattr(sink, end)()
+    assert open_then == [system == "posix"]
+    assert sink._file.closed
+    assert [entry.name for entry in tmp_path.iterdir()] == (["f"] if end == "commit" else [])
+
+
+def test_where_there_are_no_locks_a_sink_is_taken_up_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    target = str(tmp_path / "f")
+    first = FileSink(target, "source")
+    first.prepare(0, '"v1"', ())
+    first.write(b"ab")
+    first.discard()
+    second = FileSink(target, "source")
+    assert (second.size, second.validator) == (2, '"v1"')
+    second.spoil()
+    second.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_open_file_that_takes_nothing_now():
+    """A file that does not block, and is full: nobody tells when there is room."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with open(reader, "rb"), open(writer, "wb", buffering=0) as file:
+        sink = HandleSink(file)
+        with pytest.raises(OSError, match="takes nothing now"):
+            while True:
+                sink.write(bytes(65536))
+        assert sink.size % 4096 == 0, "what it took before is counted"
+        assert sink.size >= 4096
+
+
+def test_an_open_file_that_is_closed_amid_it():
+    memory = io.BytesIO()
+    sink = HandleSink(memory)
+    sink.write(b"ab")
+    memory.close()
+    with pytest.raises(OSError, match="closed"):
+        sink.write(b"cd")
+    assert sink.size == 2
 
 
 def test_two_sinks_for_one_target_do_not_mix(tmp_path):

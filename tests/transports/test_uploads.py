@@ -940,6 +940,24 @@ def test_a_body_reader_of_what_cannot_be_read_again():
         reader.rewind()
 
 
+def test_a_body_reader_of_a_source_whose_pieces_are_to_be_awaited():
+    """Not only a coroutine is; there is nothing to close then."""
+
+    class Later:
+        def __await__(self):
+            return iter([])
+
+    class Source:
+        length, replayable = None, False
+        rewind = close = lambda self: None
+
+        def read(self, size):
+            return Later()
+
+    with pytest.raises(BodyError, match="native transport"):
+        BodyReader(encode_body(Source())).read()
+
+
 @pytest.mark.hostile("published-foreign-errors")
 def test_a_local_file_that_fails_is_a_file_error(tmp_path):
     class Failing(io.BytesIO):

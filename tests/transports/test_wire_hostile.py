@@ -5,6 +5,8 @@ The same bytes must give the same outcome however they are cut; and it must be o
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import h11
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from agentrun_proto import (
     AgentRunClientError,
     Body,
+    DecodeError,
     Headers,
     IncompleteError,
     Origin,
@@ -159,6 +162,56 @@ def test_chunks_are_what_h11_reads(pieces):
 def test_a_callers_framing_cannot_bring_a_line(name, value):
     with pytest.raises(ValueError, match="control character"):
         encode_head(posted(None, headers=Headers({name: value})))
+
+
+@pytest.mark.parametrize(
+    "smuggled",
+    [
+        {"signature": (("X-A", "1\r\nEvil: 1"),)},
+        {"signature": (("X-A", "1\n"),)},
+        {"signature": (("X-A", "1\r"),)},
+        {"signature": (("X-A", "\0"),)},
+    ],
+)
+def test_the_whole_head_is_checked_once_more(smuggled):
+    """The signature's fields are made by us and are not checked one by one."""
+    with pytest.raises(ValueError, match="a line break or NUL"):
+        encode_head(replace(posted(0), **smuggled))
+
+
+def test_the_end_after_a_whole_answer_is_no_error():
+    wire = Wire()
+    wire.begin("GET")
+    wire.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
+    assert wire.read_head().status == 200
+    assert wire.read_all(10) == b"x"
+    assert wire.reusable
+    wire.end_of_stream()
+    assert wire.done
+    assert not wire.reusable
+
+
+def test_a_wire_that_is_fed_more_than_it_holds_says_so():
+    wire = Wire()
+    wire.begin("GET")
+    with pytest.raises(BufferError, match="nothing takes"):
+        wire.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n" + bytes(1 << 20))
+    assert wire.read_head().status == 200, "what fits is there"
+
+
+@pytest.mark.parametrize("fields", ["Transfer-Encoding: chunked\r\n", "Connection: close\r\n"])
+def test_content_without_a_length_is_held_up_to_the_limit(fields):
+    content = b"3\r\nabc\r\n" * 2 if "chunked" in fields else b"abcdef"
+    for limit in (5, 6):
+        wire = Wire()
+        wire.begin("GET")
+        wire.feed(f"HTTP/1.1 200 OK\r\n{fields}\r\n".encode() + content)
+        wire.read_head()
+        if limit == 5:
+            with pytest.raises(DecodeError, match="larger than 5 bytes"):
+                wire.read_all(limit)
+        else:
+            assert wire.read_all(limit) is None, "more may come"
 
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
