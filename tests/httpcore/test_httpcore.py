@@ -481,7 +481,9 @@ def test_an_endless_answer_is_not_held_in_memory(run, monkeypatch):
 def conducted(run, server, flow):
     """What a flow, given the clock, returns; and the target that the next call has reached."""
     method = "_run" if run is RUNNERS["blocking"] else "_run_async"
-    make = client_of(Config(data_endpoint=server.url, retry=Retry.never()), transport="httpcore")
+    config = Config(data_endpoint=server.url, retry=Retry.never())
+    # Whatever holds on to its connection has the next request wait in vain.
+    make = client_of(config, limits=Limits(total=1, per_origin=1), transport="httpcore")
     result, following = run(make, [(method, flow), ("get", "next")])
     assert following["target"].endswith("/next")
     return result
@@ -494,7 +496,7 @@ def request_to(server, target):
 def test_an_answer_that_nobody_reads_is_left_for_the_next_request(run):
     def flow(clock):
         for target in ("/first", "/second"):
-            head = yield Send(request_to(server, target), Timeout(), clock.monotonic() + 20.0)
+            head = yield Send(request_to(server, target), Timeout(), clock.monotonic() + 5.0)
         return head.status, (yield ReadAll(100))
 
     with ScriptedServer() as server:
@@ -533,6 +535,9 @@ def test_a_request_whose_time_is_over_is_not_sent(run):
 # --- failures that are not the connection's
 
 
+ILL_FORMED = b"HTTP/1.1 200 OK\r\nX: a\x01b\r\nContent-Length: 2\r\n\r\n{}"
+
+
 class Full(io.BytesIO):
     def write(self, piece):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -547,10 +552,24 @@ def test_a_disk_that_is_full(run):
 
 
 def test_a_field_that_is_none_though_httpcore_takes_it(run):
-    with ScriptedServer(b"HTTP/1.1 200 OK\r\nX: a\x01b\r\nContent-Length: 2\r\n\r\n{}") as server:
+    with ScriptedServer(ILL_FORMED) as server:
         make = client_of(Config(data_endpoint=server.url, retry=Retry.never()), transport="httpcore")
         with pytest.raises(ProtocolError, match="not well-formed: the header X holds a control character"):
             run(make, [("get", "a")])
+
+
+def test_what_has_failed_holds_no_connection_while_its_flow_goes_on():
+    with ScriptedServer(ILL_FORMED) as server:
+        config = Config(data_endpoint=server.url, retry=Retry.never())
+        with BlockingClient(config, transport="httpcore") as client:
+
+            def flow(clock):
+                try:
+                    yield Send(request_to(server, "/a"), Timeout(), clock.monotonic() + 20.0)
+                except ProtocolError:
+                    return client._session.open
+
+            assert client._run(flow) == 0
 
 
 def test_a_request_that_httpcore_refuses_was_not_sent():
