@@ -7,6 +7,7 @@ import threading
 import pytest
 
 import agentrun_transports.emulator
+from agentrun_proto import NotFoundError
 from agentrun_transports import DataAPI
 from agentrun_transports._cli import demo
 from agentrun_transports.emulator import Emulator, Fault
@@ -120,6 +121,11 @@ def other_words(original, **changes):
     return "invoke_stream", patched
 
 
+def unnamed():
+    """A refusal without a code, and without a request id."""
+    raise NotFoundError("gone", status_code=404)
+
+
 WRONG = [
     ("create", changed("post", lambda answer: answer["data"].update(name="other"))),
     ("create", changed("post", dict.clear)),
@@ -129,6 +135,10 @@ WRONG = [
     (
         "not found",
         ("get", lambda self, path, *rest: {"data": 1} if "missing" in path else GET(self, path, *rest)),
+    ),
+    (
+        "not found",
+        ("get", lambda self, path, *rest: unnamed() if "missing" in path else GET(self, path, *rest)),
     ),
     ("forged", ("get", lambda self, path, query=None, config=None: GET(self, path, query))),
     ("upload", changed("post_file", lambda answer: answer["data"].update(size=1))),

@@ -9,12 +9,14 @@ import pytest
 from agentrun_proto import Config, DataEndpoint, NotFoundError, Request, Retry, Sleep, recovery
 from agentrun_transports import DataAPI, ResourceType, _local
 from agentrun_transports._cli import faults_demo
+from agentrun_transports._cli.faults_demo import Story
 from agentrun_transports._cli.through import DRIVERS, _Blocking
 from agentrun_transports.emulator import Fault, Faults, Service
 
 NAMES = [step.name for step in faults_demo.STEPS]
 ADD = Faults.add
 GET = DataAPI.get
+STATUSES = Story.statuses.fget
 
 
 @pytest.fixture(autouse=True)
@@ -140,6 +142,12 @@ def each_for_itself(self, client, path, count):
     return answers
 
 
+def statuses(story):
+    """Where many have called, those that were refused are not told of."""
+    told = STATUSES(story)
+    return told if len(told) < 20 else [status for status in told if status != 401]
+
+
 def signing(*args, use_access_token, **kwargs):
     """A client that signs, though it is to call with an access token."""
     return DataAPI(*args, **kwargs)
@@ -163,6 +171,7 @@ WRONG = [
     ("token", (faults_demo, "DataAPI", signing), "should carry the access token, and carries none"),
     ("crowd", (_Blocking, "get_at_once", each_for_itself), "tokens were fetched should be 1, and is 20"),
     ("crowd", (_Blocking, "get_at_once", lambda self, *rest: []), "got their answer should be 20, and is 0"),
+    ("crowd", (Story, "statuses", property(statuses)), "some of them should be refused, and none was"),
     ("busy", (recovery, "pause", lambda *args: 0.0), "the pause, in seconds should be [1.0], and is [0.0]"),
     ("busy", without(status=429, retry_after="1"), "should be [429, 200], and is [200]"),
     ("busy", (faults_demo, "perf_counter", lambda: 0.0), "should wait for 1 s, and took 0.00 s"),

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from agentrun_transports.emulator import Emulator
+from agentrun_transports._cli import emulate
+from agentrun_transports.emulator import Emulator, server
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals and shells")
 
@@ -90,6 +91,26 @@ def test_a_folder_that_is_a_file(run, tmp_path):
     ran = run("emulator", "--folder", str(tmp_path / "file"))
     assert (ran.code, ran.out) == (2, "")
     assert str(tmp_path / "file") in ran.err
+
+
+def test_an_interruption_before_it_waits_ends_it_as_well(run, monkeypatch):
+    made = []
+
+    def interrupted(value):
+        signal.raise_signal(signal.SIGINT)
+
+    class Noted(Emulator):
+        def __init__(self, *args, **settings):
+            super().__init__(*args, **settings)
+            made.append(self)
+
+    monkeypatch.setattr(server, "Emulator", Noted)
+    monkeypatch.setattr(emulate, "quote", interrupted)  # amid what it says when it is ready
+    ran = run("emulator")
+    assert (ran.code, ran.err) == (0, "")
+    assert "Ctrl-C" not in ran.out
+    assert made[0].closing.is_set()
+    assert not made[0].folder.exists()
 
 
 def test_handlers_are_put_back(run, monkeypatch):

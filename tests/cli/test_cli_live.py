@@ -310,7 +310,17 @@ def test_hints_for_a_runtime(emulator, run):
     ],
 )
 def test_chunks_without_text_are_passed_over(run, chunk):
-    body = f"data: {chunk}\n\n".encode() + TOKEN % b"x" + b"data: [DONE]\n\n"
+    ran = run_answered(run, f"data: {chunk}\n\n".encode() + TOKEN % b"x" + b"data: [DONE]\n\n")
+    assert (ran.code, ran.out, ran.err) == (0, "x\n", "")
+
+
+def test_an_answer_without_text_is_no_line(run):
+    ran = run_answered(run, b"data: [DONE]\n\n")
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+
+
+def run_answered(run, body):
+    """Has a message answered with a stream of these bytes."""
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(body)
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -324,7 +334,7 @@ def test_chunks_without_text_are_passed_over(run, chunk):
         thread.start()
         ran = run("chat", "a", "hi", "--endpoint", f"http://127.0.0.1:{server.getsockname()[1]}")
         thread.join()
-    assert (ran.code, ran.out, ran.err) == (0, "x\n", "")
+    return ran
 
 
 @pytest.fixture

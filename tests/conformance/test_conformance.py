@@ -1,11 +1,12 @@
 """The conformance suite on every driver there is: ours, and the two that are examples."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from agentrun_proto import Head
-from agentrun_transports.testing import TurnedClock
+from agentrun_transports.testing import TurnedClock, conformance
 from agentrun_transports.testing.conformance import (
     BY_NAME,
     CASES,
@@ -39,6 +40,12 @@ def test_conformance(driver, case):
             raise
         pytest.xfail(known)
     assert known is None, f"{driver} does {case.name} after all; take the row out of KNOWN"
+
+
+def test_a_queue_that_is_filled_as_linux_does_it(monkeypatch):
+    monkeypatch.setattr(conformance, "sys", SimpleNamespace(platform="darwin"))
+    with pytest.raises(NotApplicable, match="as Linux does it"):
+        check(BY_NAME["connect_timeout"], DRIVERS["blocking"])
 
 
 def test_case_names_are_unique():

@@ -11,12 +11,15 @@ import os
 import socket
 import ssl
 import threading
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
 import trustme
 
 from agentrun_transports.emulator import Emulator, Fault
+from agentrun_transports.emulator import connection as connection_module
+from agentrun_transports.emulator.commands import AwaitArrival, Pause, Receive
 from agentrun_transports.emulator.connection import Connection
 
 AGENTS = "/2025-09-10/agents"
@@ -337,6 +340,42 @@ def test_a_client_that_sends_without_end_during_a_pause_is_not_read_without_end(
         with pytest.raises(TimeoutError):
             for _ in range(100):
                 sock.sendall(many)
+
+
+@pytest.fixture
+def between(emulator):
+    """A connection that no thread runs, and the other end of it."""
+    sock, peer = socket.socketpair()
+    with sock, peer:
+        sock.settimeout(PATIENCE)
+        yield Connection(sock, emulator, 1), peer
+
+
+def test_a_pause_is_over_though_something_came_at_its_very_end(between, emulator, monkeypatch):
+    connection, peer = between
+    peer.sendall(b"early")
+    clock = SimpleNamespace(monotonic=iter([0.0, 0.0, 5.0]).__next__)
+    monkeypatch.setattr(connection_module, "time", clock)
+    assert connection._perform(Pause(5.0)) is None
+    assert connection._sock.gettimeout() == emulator.idle_timeout
+    assert connection._perform(Receive(100)) == b"early"
+
+
+def test_what_has_no_room_in_a_pause_stays_where_it_is(between, monkeypatch):
+    connection, peer = between
+    monkeypatch.setattr(connection_module, "MAX_HEAD", 4)
+    peer.sendall(b"early, and more")
+    assert connection._perform(Pause(0.01)) is None
+    assert [connection._perform(Receive(100)) for _ in range(2)] == [b"earl", b"y, and more"]
+
+
+def test_what_came_in_a_pause_is_an_arrival(between, monkeypatch):
+    connection, peer = between
+    peer.sendall(b"early")
+    connection._perform(Pause(0.01))
+    monkeypatch.delattr(connection_module.selectors, "DefaultSelector")  # there is nothing to wait for
+    assert connection._perform(AwaitArrival()) is None
+    assert connection._perform(Receive(100)) == b"early"
 
 
 # Slow.

@@ -6,6 +6,7 @@ import base64
 
 import pytest
 
+from agentrun_transports.emulator import sandbox
 from agentrun_transports.emulator.evaluate import run_python
 from agentrun_transports.emulator.recording import recording
 
@@ -121,6 +122,8 @@ def test_file_system(box):
     assert box.refused("POST", f"{BOX}/filesystem/remove", {"path": "/tmp/z"}) == (404, "FileNotFound")
     assert box.refused("POST", f"{BOX}/filesystem/remove", {"path": "/"}) == (400, "ERR_VALIDATION_FAILED")
     assert box.refused("GET", f"{BOX}/filesystem?path=none") == (404, "FileNotFound")
+    box.bare("POST", f"{BOX}/files", {"path": "f.txt", "content": "a file has no entries"})
+    assert box.refused("GET", f"{BOX}/filesystem?path=f.txt") == (400, "ERR_VALIDATION_FAILED")
     assert box.refused("GET", f"{BOX}/filesystem?depth=0") == (400, "ERR_VALIDATION_FAILED")
     assert box.refused("GET", f"{BOX}/filesystem/stat") == (400, "ERR_VALIDATION_FAILED")
 
@@ -173,6 +176,15 @@ def test_reading_and_writing(box):
     assert box.refused("GET", f"{path}?path=/tmp") == (400, "ERR_VALIDATION_FAILED")
 
 
+def test_what_is_too_large_to_be_read_is_to_be_downloaded(box, monkeypatch):
+    monkeypatch.setattr(sandbox, "_MAX_CONTENT", 3)
+    for content, status in (("abc", 200), ("abcd", 400)):
+        box.bare("POST", f"{BOX}/files", {"path": "a", "content": content})
+        answer = box("GET", f"{BOX}/files?path=a")
+        assert answer.status == status
+    assert "'/home/user/a' has 4 bytes; download what is larger than 3." in answer.json()["message"]
+
+
 def test_contexts(box):
     path = f"{BOX}/contexts"
     made = box.bare("POST", path, {})
@@ -213,12 +225,11 @@ def test_processes(box):
         ("ls none", 1),
         ("false", 1),
         ("true", 0),
-        ("", 0),
+        ("  ", 0),
         ("a'", 2),
         ("rm x", 127),
     ]:
-        if command:
-            assert run(command)["result"]["exitCode"] == code
+        assert run(command)["result"]["exitCode"] == code
     listed = box.bare("GET", path)
     assert isinstance(listed, list)
     assert [row["pid"] for row in listed] == list(range(1000, 1000 + len(listed)))

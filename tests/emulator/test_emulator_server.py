@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import doctest
+import errno
 import gc
 import hashlib
 import http.client
@@ -293,6 +294,16 @@ def test_a_file_that_was_replaced_while_it_was_opened_is_asked_for_again(
     assert gone == []
 
 
+def test_a_file_that_is_gone_again_and_again_is_no_answer(emulator, monkeypatch, tmp_path):
+    handle = emulator.service.handle
+    gone = FileBody(path=tmp_path / "gone", offset=0, length=7)
+    monkeypatch.setattr(emulator.service, "handle", lambda request: replace(handle(request), body=gone))
+    with plug(emulator) as sock:
+        sock.sendall(GET + b"\r\n")
+        assert rest(sock) == (b"", "end")
+    assert emulator.requests.count == 1
+
+
 def test_an_error_of_the_emulators_own_is_a_500(emulator, monkeypatch):
     def fail(request):
         raise OSError("no space left")
@@ -506,6 +517,36 @@ def test_close_leaves_nothing():
         assert not folder.exists()
         del emulator
         gc.collect()
+
+
+class Accepts:
+    """In the place of the listening socket: what `first` does is done once, before that one's turn."""
+
+    def __init__(self, listener, first):
+        self.listener, self.first = listener, [first]
+        self.fileno = listener.fileno
+
+    def accept(self):
+        return self.first.pop()() if self.first else self.listener.accept()
+
+
+def test_a_connection_that_cannot_be_accepted_yet_is_accepted_later(emulator):
+    def no_descriptor():
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    emulator._listener = Accepts(emulator._listener, no_descriptor)
+    with talk(emulator) as connection:
+        assert ask(connection, "GET", ROOT)[0] == 200
+    assert (emulator._listener.first, emulator.connections) == ([], 1)
+
+
+def test_a_connection_that_is_gone_when_it_is_accepted_stops_nobody(emulator):
+    gone = socket.socket()
+    gone.close()  # nothing can be set on it: as with a peer that has reset it, on some systems
+    emulator._listener = Accepts(emulator._listener, lambda: (gone, None))
+    with talk(emulator) as connection:
+        assert ask(connection, "GET", ROOT)[0] == 200
+        assert (emulator.connections, len(emulator._connections)) == (2, 1)
 
 
 def test_an_idle_connection_is_closed():

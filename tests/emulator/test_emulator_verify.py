@@ -214,6 +214,19 @@ def test_acs3_vector(case):
     assert canonical_query(target.partition("?")[2]) == case["canonical_query"]
 
 
+@pytest.mark.parametrize(("named", "fits"), [("emulator-id", True), ("another-id", False)])
+def test_acs3_may_name_its_key_once_more(signer, fixed_now, named, fits):
+    fields = signer.acs3("GET", "/x?a=1", nonce="n", **{"x-acs-accesskey-id": named})
+    request = Request(method="GET", target="/x?a=1", headers=tuple(fields.items()))
+    account = Account(access_key_id="emulator-id", access_key_secret="emulator-secret")
+    settings = {"action": "GetAccessToken", "version": "2025-09-10", "now": fixed_now}
+    if fits:
+        assert verify_acs3(request, b"", {"emulator-id": account}, **settings) == (account, "n")
+    else:
+        with pytest.raises(Refusal, match="name different access keys"):
+            verify_acs3(request, b"", {"emulator-id": account}, **settings)
+
+
 @pytest.mark.parametrize(
     ("raw", "canonical"),
     [

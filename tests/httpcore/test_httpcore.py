@@ -5,18 +5,40 @@ What every driver must do, the conformance suite has.
 
 import asyncio
 import contextlib
+import errno
+import io
 import logging
 import socket
 import ssl
 import threading
 from functools import partial
+from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
 import trustme
 
-from agentrun_proto import Config, ConnectError, ConnectTimeout, DecodeError, Retry, Timeout, TLSError
+import httpcore
+from agentrun_proto import (
+    Config,
+    ConnectError,
+    ConnectTimeout,
+    DecodeError,
+    FileError,
+    Origin,
+    PoolTimeout,
+    ProtocolError,
+    ReadAll,
+    ReadSome,
+    Request,
+    Retry,
+    Send,
+    Timeout,
+    TLSError,
+    TransportError,
+)
 from agentrun_transports import (
     TLS,
     AsyncioClient,
@@ -27,6 +49,8 @@ from agentrun_transports import (
     TrioClient,
     _routes,
 )
+from agentrun_transports._httpcore import network, sessions
+from agentrun_transports._proxies import Proxies
 from agentrun_transports.emulator import Emulator
 from agentrun_transports.testing import Await, ScriptedServer, Step, Tell, answer
 from proxy_servers import HTTPProxyServer, SilentProxyServer, SOCKSProxyServer
@@ -316,6 +340,15 @@ def test_http2_is_not_forced_on_our_own_connections(hypercorn_server, authority)
         assert client.get("a")["version"] == "1.1"
 
 
+def test_whether_an_idle_tls_layer_holds_more():
+    incoming = ssl.MemoryBIO()
+    context = ssl.create_default_context()
+    secure = context.wrap_bio(incoming, ssl.MemoryBIO(), server_hostname="localhost")
+    assert not network._holds_more(secure)
+    incoming.write_eof()  # the end, in the place of a record
+    assert network._holds_more(secure)
+
+
 # --- what is said after an answer reaches nobody
 
 WHOLE = answer({"ok": 1})
@@ -414,6 +447,17 @@ def test_a_second_answer_that_comes_later(run):
         assert [request.connection for request in server.requests] == [0, 1]
 
 
+def test_more_after_an_answer_than_there_is_room_for_is_not_made_up_for():
+    watch = network.Watch()
+    watch.sent(b"GET / HTTP/1.1\r\n\r\n")
+    watch.received(WHOLE[:5])
+    watch.received(WHOLE[5:].ljust(network.BUFFER_SIZE, b"x"))
+    assert not watch.fit
+    watch.sent(b"GET / HTTP/1.1\r\n\r\n")
+    watch.received(WHOLE)
+    assert not watch.fit
+
+
 def test_what_is_well_is_used_again(run):
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     with ScriptedServer(WHOLE, NO_CONTENT, head + b"2\r\n{}\r\n0\r\n\r\n", answer(b"")) as server:
@@ -429,6 +473,126 @@ def test_an_endless_answer_is_not_held_in_memory(run, monkeypatch):
         make = client_of(Config(data_endpoint=server.url, retry=Retry.never()), transport="httpcore")
         with pytest.raises(DecodeError, match="larger than 100000"):
             run(make, [("get", "a")])
+
+
+# --- flows that are not the library's own
+
+
+def conducted(run, server, flow):
+    """What a flow, given the clock, returns; and the target that the next call has reached."""
+    method = "_run" if run is RUNNERS["blocking"] else "_run_async"
+    config = Config(data_endpoint=server.url, retry=Retry.never())
+    # Whatever holds on to its connection has the next request wait in vain.
+    make = client_of(config, limits=Limits(total=1, per_origin=1), transport="httpcore")
+    result, following = run(make, [(method, flow), ("get", "next")])
+    assert following["target"].endswith("/next")
+    return result
+
+
+def request_to(server, target):
+    return Request(method="GET", origin=Origin("http", "127.0.0.1", server.port), target=target)
+
+
+def test_an_answer_that_nobody_reads_is_left_for_the_next_request(run):
+    def flow(clock):
+        for target in ("/first", "/second"):
+            head = yield Send(request_to(server, target), Timeout(), clock.monotonic() + 5.0)
+        return head.status, (yield ReadAll(100))
+
+    with ScriptedServer() as server:
+        assert conducted(run, server, flow) == (200, b'{"target": "/second"}')
+        assert [request.connection for request in server.requests] == [0, 1, 1]
+
+
+def test_there_is_nothing_to_read_before_a_request(run):
+    def flow(clock):
+        told = []
+        for command in (ReadAll(100), ReadSome()):
+            try:
+                yield command
+            except TransportError as error:
+                told.append(error.message)
+        return told
+
+    with ScriptedServer() as server:
+        told = conducted(run, server, flow)
+        assert [message.partition(":")[0] for message in told] == ["there is no answer to read"] * 2
+        assert len(server.requests) == 1
+
+
+def test_a_request_whose_time_is_over_is_not_sent(run):
+    def flow(clock):
+        try:
+            yield Send(request_to(server, "/late"), Timeout(), clock.monotonic())
+        except PoolTimeout as error:
+            return error.may_be_processed
+
+    with ScriptedServer() as server:
+        assert conducted(run, server, flow) is False
+        assert len(server.requests) == 1
+
+
+# --- failures that are not the connection's
+
+
+ILL_FORMED = b"HTTP/1.1 200 OK\r\nX: a\x01b\r\nContent-Length: 2\r\n\r\n{}"
+
+
+class Full(io.BytesIO):
+    def write(self, piece):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_is_full(run):
+    with ScriptedServer(answer(b"content")) as server:
+        make = client_of(Config(data_endpoint=server.url, retry=Retry.never()), transport="httpcore")
+        with pytest.raises(FileError, match="No space left on device"):
+            run(make, [("get_file", "files", Full())])
+        assert len(server.requests) == 1
+
+
+def test_a_field_that_is_none_though_httpcore_takes_it(run):
+    with ScriptedServer(ILL_FORMED) as server:
+        make = client_of(Config(data_endpoint=server.url, retry=Retry.never()), transport="httpcore")
+        with pytest.raises(ProtocolError, match="not well-formed: the header X holds a control character"):
+            run(make, [("get", "a")])
+
+
+def test_what_has_failed_holds_no_connection_while_its_flow_goes_on():
+    with ScriptedServer(ILL_FORMED) as server:
+        config = Config(data_endpoint=server.url, retry=Retry.never())
+        with BlockingClient(config, transport="httpcore") as client:
+
+            def flow(clock):
+                try:
+                    yield Send(request_to(server, "/a"), Timeout(), clock.monotonic() + 20.0)
+                except ProtocolError:
+                    return client._session.open
+
+            assert client._run(flow) == 0
+
+
+def test_a_request_that_httpcore_refuses_was_not_sent():
+    error = network.Call(None, inf, None).translate(httpcore.LocalProtocolError("illegal"))
+    assert (type(error), error.message, error.may_be_processed) == (ProtocolError, "illegal", False)
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "said"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), ConnectError, "Name or service not known"),
+        (TimeoutError("late"), ConnectTimeout, "no connection in time"),
+    ],
+)
+def test_a_name_that_is_not_resolved(monkeypatch, raised, kind, said):
+    def resolve(*args):
+        raise raised
+
+    monkeypatch.setattr(network, "resolve", resolve)
+    config = Config(data_endpoint="http://service.test", retry=Retry.never())
+    with BlockingClient(config, transport="httpcore") as client, pytest.raises(kind, match=said) as told:
+        client.get("a")
+    assert not told.value.may_be_processed
 
 
 # --- plumbing
@@ -513,3 +677,90 @@ def test_a_client_that_is_dropped_closes_its_connections_in_the_loop():
                 [("get", "resources")],
             )
         )
+
+
+def test_close_leaves_what_is_in_use():
+    done = threading.Event()
+    begun = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst"
+    with ScriptedServer([begun, Await(done), b"after"]) as server:
+        config = Config(data_endpoint=server.url, retry=Retry.never())
+        with BlockingClient(config, transport="httpcore") as client, client.stream("GET", "a") as stream:
+            pieces = iter(stream)
+            came = next(pieces)
+            client.close()
+            done.set()
+            assert came + b"".join(pieces) == b"firstafter"
+
+
+def test_each_loop_keeps_its_connection():
+    with Emulator() as emulator:
+        client = AsyncioClient(config_of(emulator), transport="httpcore")
+        loops = [asyncio.new_event_loop() for _ in range(2)]
+        for loop in loops * 2:
+            loop.run_until_complete(client.get("resources"))
+        assert emulator.connections == 2
+        for loop in loops:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+
+
+def idle_session():
+    """A session on a loop that never runs."""
+    loop = SimpleNamespace(clock=None, close_from_anywhere=lambda close: None)
+    return sessions.HttpcoreSession(loop, partial(sessions._settings, TLS(), Limits(), None), Proxies())
+
+
+@pytest.mark.parametrize("kind", ["blocking", "loop"])
+def test_a_pool_is_retired_once_though_two_calls_were_stuck_in_it(kind):
+    settings = (TLS(), None, None, Proxies())
+    blocking = sessions.HttpcoreBlockingSession(SimpleNamespace(clock=None), *settings)
+    session = blocking if kind == "blocking" else idle_session()
+    pool = session.pool(None)
+    session.retire(None)
+    session.retire(None)
+    assert session._retired == [pool]
+    assert session.pool(None) is not pool
+
+
+class Closing:
+    """A connection that takes its time to close."""
+
+    def __init__(self):
+        self.asked = 0
+
+    async def aclose(self):
+        self.asked += 1
+        await Closing.Pause()
+
+    class Pause:
+        def __await__(self):
+            yield
+
+
+def guard_of(connections):
+    """What ends a session, at work: it waits for the first connection to close."""
+    guard = sessions._until_the_loop_ends({None: SimpleNamespace(connections=connections)}, [])
+    with pytest.raises(StopIteration):
+        guard.__anext__().send(None)
+    ending = guard.aclose()
+    ending.send(None)
+    return guard, ending
+
+
+def test_an_end_that_is_given_up_itself_closes_no_further_connection():
+    connections = [Closing(), Closing()]
+    _, ending = guard_of(connections)
+    with pytest.raises(StopIteration):  # what closes a generator takes its GeneratorExit for the end
+        ending.throw(GeneratorExit)
+    assert [connection.asked for connection in connections] == [1, 0]
+
+
+def test_an_end_that_is_under_way_is_not_begun_again():
+    connections = [Closing(), Closing()]
+    guard, ending = guard_of(connections)
+    with pytest.raises(StopIteration):
+        sessions._finish(guard).send(None)
+    ending.send(None)
+    with pytest.raises(StopIteration):
+        ending.send(None)
+    assert [connection.asked for connection in connections] == [1, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import time
@@ -31,7 +32,7 @@ from agentrun_proto import (
 from agentrun_transports import DataAPI, ResourceType
 from agentrun_transports.emulator import Fault, Service
 from agentrun_transports.testing import FaultModel, Simulation, SimulationFailure, Standstill, simulate
-from agentrun_transports.testing._world import EPOCH, World
+from agentrun_transports.testing._world import EPOCH, Dial, World
 from agentrun_transports.testing.choices import Choices, shortest
 
 from .workload import DRIVERS
@@ -225,6 +226,33 @@ def test_what_would_run_in_a_thread_runs_at_once():
 
     with Simulation(1, driver="asyncio") as simulation:
         assert simulation.run(program) == 0.0
+
+
+def test_nobody_minds_a_thread_whose_outcome_nobody_wants():
+    async def program(simulation):
+        loop, wrong = asyncio.get_running_loop(), []
+        loop.set_exception_handler(lambda loop, context: wrong.append(context))
+        for function in (lambda: 1, lambda: 1 // 0):
+            future = loop.run_in_executor(None, function)
+            future.cancel()
+            await asyncio.sleep(0.0)
+            assert future.cancelled()
+        return wrong
+
+    with Simulation(1, driver="asyncio") as simulation:
+        assert simulation.run(program) == []
+
+
+def test_a_connection_that_nobody_takes_is_closed():
+    world, dial = World(), Dial()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        dial.plan(world, 1.0, lambda: ours)
+        world.advance()
+        assert dial.ready
+        dial.cancel()
+        assert ours.fileno() == -1
+    world.close()
 
 
 # --- each fault
@@ -458,6 +486,19 @@ def test_a_failure_tells_the_shortest_script():
     assert simulate(program, seeds=[failure.seed], script={}).faults == {}
 
 
+def test_another_failure_is_not_the_same_one():
+    def program(simulation):
+        one, two = (simulation.choose(f"program: {label}", 1.0) for label in ("one", "two"))
+        if one and two:
+            raise LookupError("both")
+        if one:
+            raise ZeroDivisionError("one alone")
+
+    with pytest.raises(SimulationFailure, match="LookupError: both") as caught:
+        simulate(program, seeds=[1], faults=FaultModel.only())
+    assert caught.value.script == {"program: one": 1, "program: two": 1}
+
+
 def test_a_program_that_fails_by_itself_needs_no_script():
     async def program(simulation):
         raise LookupError("of its own")
@@ -510,6 +551,45 @@ def test_a_client_that_leaves_amid_an_answer(driver):
         "connection 2, answer 1: half-closed after (bytes)": 5,
     }
     assert play(driver, program, script) == [True, True]
+
+
+@on_every_driver
+@pytest.mark.parametrize("end", [{}, {f"{ANSWER}: reset after (bytes)": 50}], ids=["whole", "reset"])
+def test_an_answer_on_its_way_is_lost_with_its_connection(driver, end):
+    async def program(faced):
+        faced.simulation.service.body_limit = 1000  # which is answered before the whole has come
+        error = None
+        try:
+            await faced.post("resources", {"name": "a" * 2000}, config=NEVER)
+        except AgentRunClientError as raised:
+            error, left = raised, faced.simulation.time
+        await faced.sleep(60.0)
+        assert faced.simulation.happened == script
+        return type(error), left, [line._over for line in faced.simulation._lines]
+
+    script = {
+        "connection 1, request 1: reset after (bytes)": 1000,
+        f"{ANSWER}: late by (ms)": 500,
+        **end,
+    }
+    assert play(driver, program, script) == (IncompleteError, 0.0, [True])
+
+
+@on_every_driver
+def test_an_end_that_nobody_is_there_for(driver, monkeypatch):
+    """Some systems refuse it; then the connection is closed as ever."""
+
+    def refuse(sock, how):
+        raise OSError(errno.ENOTCONN, "Socket is not connected")
+
+    async def program(faced):
+        error, _, _ = await outcome(faced)
+        await faced.sleep(60.0)
+        return type(error), [line._over for line in faced.simulation._lines]
+
+    monkeypatch.setattr(socket.socket, "shutdown", refuse)
+    script = {f"{ANSWER}: late by (ms)": 11_000, f"{ANSWER}: half-closed after (bytes)": 5}
+    assert play(driver, program, script) == (ReadTimeout, [True])
 
 
 def test_what_cannot_be():
@@ -605,6 +685,24 @@ def test_nobody_asks_again_of_a_service_that_waits_for_it(driver):
 
     assert told(driver, Fault(drop_before=True), program) == [True]
     assert play(driver, program) == [True]
+
+
+@on_every_driver
+def test_a_stream_that_stalls_lasts_as_long_as_its_client_waits(driver):
+    async def program(faced):
+        request = faced.client.stream("GET", "lines", config=NEVER)
+        with pytest.raises(ReadTimeout):
+            if driver == "blocking":
+                with request as stream:
+                    list(stream)
+            else:
+                async with request as stream:
+                    async for _ in stream:
+                        pass
+        await faced.sleep(3600.0)
+        return [line._over for line in faced.simulation._lines]
+
+    assert told(driver, Fault(after=1, then="stall"), program) == [True]
 
 
 @on_every_driver

@@ -151,8 +151,7 @@ class Conduct(Local):
     def translate(self, error: Exception) -> AgentRunClientError:
         """The documented error for what went wrong in the call that is under way."""
         self.answering = False  # httpcore closes what has failed
-        if self._call is None:
-            return TransportError(str(error))
+        assert self._call is not None  # what httpcore is asked for begins with one
         return self._call.translate(error)
 
     def perform(self, command: Command[Any]) -> Steps[Any]:

@@ -195,7 +195,7 @@ def _after_fork() -> None:
         session.forget()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
     os.register_at_fork(after_in_child=_after_fork)
 
 
@@ -338,7 +338,7 @@ async def _until_the_loop_ends(
                     raise
                 except BaseException as error:
                     failure = failure or error
-        if failure is not None:
+        if failure is not None:  # pragma: no branch - it is closed, so what goes on is GeneratorExit
             raise failure
 
 

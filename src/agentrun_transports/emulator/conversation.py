@@ -99,9 +99,9 @@ class Conversation:
                 )
                 return (yield from self._answer(whole))
         except h11.RemoteProtocolError as error:
-            if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-                message = f"This is not HTTP/1.1: {error}."
-                yield from self._give_up(self._service.broken(error.error_status_hint, message))
+            # It comes while a request is read: no answer has begun.
+            message = f"This is not HTTP/1.1: {error}."
+            yield from self._give_up(self._service.broken(error.error_status_hint, message))
             return False
 
     def _log(self, request: Request, body: bytes, length: int) -> None:
