@@ -95,6 +95,7 @@ def test_headers_may_be_left_out():
         ({**GOOD, "conversationId": 7}, "conversationId"),
         ({**GOOD, "url": None}, "no url"),
         ({**GOOD, "url": ""}, "no url"),
+        ({**GOOD, "url": 7}, "no url"),
         ({**GOOD, "url": "file:///etc/passwd"}, "are none"),
         ({**GOOD, "url": "https://h/\r\nX: S3CRET"}, "are none"),
         ({**GOOD, "url": "https://h:99999/S3CRET"}, "are none"),
@@ -109,7 +110,7 @@ def test_an_answer_that_leads_nowhere(data, said):
     with pytest.raises(DecodeError, match=said) as caught:
         invoked({"requestId": "r-2", "data": data})
     error = caught.value
-    assert (error.status_code, error.request_id) == (200, "r-2")
+    assert (error.status_code, error.request_id, error.response_body) == (200, "r-2", None)
     shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
     ours = shown.partition("src/agentrun_proto/super_agents.py")[2]
     assert "S3CRET" not in f"{error!r} {error} {vars(error)}"
