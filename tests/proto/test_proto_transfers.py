@@ -164,9 +164,13 @@ def endpoint(**config: Any) -> DataEndpoint:
 
 
 def a_download(
-    clock: FakeClock | None = None, config: Config | None = None, headers: Any = None, **options: Any
+    clock: FakeClock | None = None,
+    config: Config | None = None,
+    headers: Any = None,
+    at: DataEndpoint | None = None,
+    **options: Any,
 ) -> ByHand:
-    at = endpoint().overlaid(config)
+    at = (at or endpoint()).overlaid(config)
     request = at.file_request("files", headers=headers)
     return ByHand(at.download(request, "/local", clock=clock or FakeClock(), **options))
 
@@ -240,6 +244,12 @@ def test_a_download_that_breaks_goes_on_where_it_was_for_as_long_as_it_gains():
     assert played.result == len(CONTENT)
     assert played.asked == [(None, None), *((f"bytes={at}-", TAG) for at in range(10, 100, 10))]
     assert played.sleeps == []
+
+
+def test_going_on_costs_nothing_of_the_quota():
+    at = endpoint()
+    at.standing.quota.left = 0
+    assert play(whole(cut=10, ETag=TAG), part(10), at=at).committed == CONTENT
 
 
 def test_attempts_that_bring_nothing_count_in_a_row():
