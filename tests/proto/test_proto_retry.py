@@ -370,7 +370,9 @@ def test_retry_after_is_the_least(status, fields, seconds):
 def test_nobody_waits_longer_than_the_longest_pause(asked, timeout):
     assert LONGEST_PAUSE == 600
     step = a_refused_call(head=Head(status=429, headers=Headers(asked)), timeout=timeout)
-    with pytest.raises(AgentRunClientError, match=r"not tried again: a pause of [\d.e+]{1,8} s is too") as caught:
+    with pytest.raises(
+        AgentRunClientError, match=r"not tried again: a pause of [\d.e+]{1,8} s is too"
+    ) as caught:
         step.answer(bytes(6))
     assert caught.value.retry_after > 600
     assert caught.value.status_code == 429
