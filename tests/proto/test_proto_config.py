@@ -387,6 +387,12 @@ def test_a_config_without_secrets_is_pickled_whole():
         pickle.dumps(SECRETIVE)
 
 
+@pytest.mark.parametrize("name", ["data_endpoint", "control_endpoint"])
+def test_a_password_in_an_endpoint_is_not_pickled(name):
+    with pytest.raises(TypeError, match=f"{name} holds a password"):
+        pickle.dumps(Config(**{name: "https://u:hunter2@h"}))
+
+
 def test_a_copy_is_whole():
     assert copy.copy(SECRETIVE) == SECRETIVE
     assert copy.deepcopy(SECRETIVE) == SECRETIVE
@@ -425,6 +431,27 @@ def test_no_secret_shows_in_a_traceback_of_ours(broken):
     lines = traceback.format_exception(caught.value)
     ours = [line for line in lines if __file__ not in line]
     assert "hunter2" not in "".join(ours)
+
+
+@pytest.mark.hostile("calling-secrets")
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda: Headers({"Authorization": "hunter2\n"}),
+        lambda: Headers({"Authorization": b"hunter2"}),
+        lambda: Secret.of("hunter2\n"),
+        lambda: Secret.of(b"hunter2"),
+        lambda: AccessToken(token="hunter2\n"),
+        lambda: AccessToken(token=b"hunter2"),
+    ],
+)
+def test_no_secret_is_in_a_variable_that_a_traceback_of_ours_shows(broken):
+    with pytest.raises((ValueError, TypeError)) as caught:
+        broken()
+    ours = [frame.locals for frame in caught.traceback if "src/agentrun_proto" in str(frame.path)]
+    assert ours
+    shown = [(name, value) for found in ours for name, value in found.items() if name != "self"]
+    assert "hunter2" not in repr(shown)
 
 
 # --- misuse, in helpful sentences
