@@ -314,7 +314,7 @@ def test_a_stream_is_taken_up_after_its_last_event(broken: bool) -> None:
 def test_without_an_id_and_without_a_time() -> None:
     flow = entered(RESUMED_EVENTS, EVENT_HEAD)
     flow.answer(b"")
-    assert "last-event-id" not in again(flow, DEFAULT_RETRY).request.headers
+    assert "last-event-id" not in again(flow, 3.0).request.headers
 
 
 def test_204_at_once_is_the_end() -> None:
