@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 import agentrun_proto
 from agentrun_proto import (
+    AccessKey,
     Config,
     CredentialError,
     DataEndpoint,
     FilePart,
     Head,
     NotFoundError,
+    Secret,
     Send,
     merge_query,
 )
@@ -114,6 +116,8 @@ def test_overlaid_leaves_the_original_alone():
     at = DataEndpoint(KEYED, "sandboxes/sb-1")
     other = at.overlaid(Config(headers={"x-a": "1"}, token="t", timeout=3))
     assert at.overlaid(None) is at
+    key = AccessKey(access_key_id="another", access_key_secret=Secret("s"))
+    assert at.overlaid(None, key).config.credential == key
     assert at.config == KEYED
     assert other.namespace == at.namespace
     assert other.url("y") == at.url("y")
@@ -176,6 +180,19 @@ def test_a_hook_is_given_the_finished_request():
     )
 
 
+def test_a_hook_is_given_the_type_that_the_caller_states():
+    given: list[dict[str, str]] = []
+
+    def auth(url, headers, query, config, method, body):
+        given.append(dict(headers))
+        return url, headers, query
+
+    at = DataEndpoint(KEYED, auth=auth)
+    stated = {"content-type": "text/plain"}
+    at.sign(at.request("POST", "r", data={"a": 1}, headers=stated), NOON)
+    assert [value for name, value in given[0].items() if name.lower() == "content-type"] == ["text/plain"]
+
+
 def test_what_a_hook_returns_is_what_is_sent():
     sent = hooked(
         lambda url, headers, query, config, method, body: (
@@ -210,8 +227,12 @@ def test_what_a_hook_returns_is_what_is_sent():
     ],
 )
 def test_what_a_hook_returns_is_checked(returned, error, complaint):
-    with pytest.raises(error, match=complaint):
+    with pytest.raises(error, match=complaint) as caught:
         hooked(lambda *_: returned)
+    ours = [frame for frame in caught.traceback if "src/agentrun_proto" in str(frame.path)]
+    names = {name for frame in ours for name in frame.locals}
+    assert names
+    assert "returned" not in names, "a traceback may be shown with its locals, and they hold a credential"
 
 
 def test_a_hook_may_return_the_host_that_was_signed():
@@ -308,6 +329,12 @@ def test_a_get_carries_a_body_only_when_it_is_given_one():
     assert "Content-Type" not in dict(at.request("DELETE", "x").fields())
     assert dict(at.request("POST", "x").fields())["Content-Length"] == "0"
     assert dict(at.request("DELETE", "x", data=[]).fields())["Content-Length"] == "2"
+
+
+@pytest.mark.parametrize("idempotent", [False, True])
+def test_a_stream_request_may_be_repeated_where_the_caller_says_so(idempotent):
+    request = DataEndpoint(KEYED).stream_request("POST", "r", idempotent=idempotent)
+    assert request.idempotent is idempotent
 
 
 def test_a_file_request_asks_for_bytes_as_they_are_stored():

@@ -135,6 +135,49 @@ def test_further_members(coding):
             taken_off(coding, twice)
 
 
+def test_as_many_members_as_an_answer_may_have():
+    member = ENCODE["gzip"](b"x")
+    assert b"".join(taken_off("gzip", member * 100)) == b"x" * 100
+    with pytest.raises(CodingError, match="bytes follow its end"):
+        taken_off("gzip", member * 101)
+
+
+def bare(plain: bytes) -> bytes:
+    """A deflate stream without zlib's head and tail, as some servers send it (RFC 9110, 8.4.1.2)."""
+    squeeze = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return squeeze.compress(plain) + squeeze.flush()
+
+
+def stored(first: int, plain: bytes) -> bytes:
+    """One stored block (RFC 1951, 3.2.4); the upper bits of its first byte say nothing."""
+    size = len(plain)
+    return bytes([first]) + size.to_bytes(2, "little") + (size ^ 0xFFFF).to_bytes(2, "little") + plain
+
+
+FAR = MIXED[:3000] + bytes(28_000) + MIXED[:3000]
+BARE = {
+    "empty": (bare(b""), b""),
+    "nearly as far back as it goes": (bare(FAR), FAR),
+    **{f"the number {number}": (bare(b"%d" % number), b"%d" % number) for number in range(100)},
+    "the method of zlib, no check": (stored(0x08, b"a") + bare(b""), b"a"),
+    "the check of zlib, another method": (stored(0x09, b"a" * 21), b"a" * 21),
+}
+
+
+@pytest.mark.parametrize("name", BARE)
+def test_a_bare_deflate_stream_is_told_by_its_first_two_bytes(name):
+    content, plain = BARE[name]
+    assert b"".join(taken_off("deflate", content)) == plain
+    assert b"".join(taken_off("deflate", *(bytes([byte]) for byte in content))) == plain
+
+
+def test_of_a_mebibyte_nobody_asks_what_it_was_made_of():
+    free = 1 << 20
+    assert sum(map(len, taken_off("br", ENCODE["br"](bytes(free))))) == free
+    with pytest.raises(CodingError, match="bomb"):
+        taken_off("br", ENCODE["br"](bytes(free + 1)))
+
+
 @pytest.mark.parametrize("coding", ["br", "zstd"])
 def test_a_bomb_is_one(coding):
     content = ENCODE[coding](bytes(64 << 20))

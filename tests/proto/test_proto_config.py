@@ -387,6 +387,12 @@ def test_a_config_without_secrets_is_pickled_whole():
         pickle.dumps(SECRETIVE)
 
 
+@pytest.mark.parametrize("name", ["data_endpoint", "control_endpoint"])
+def test_a_password_in_an_endpoint_is_not_pickled(name):
+    with pytest.raises(TypeError, match=f"{name} holds a password"):
+        pickle.dumps(Config(**{name: "https://u:hunter2@h"}))
+
+
 def test_a_copy_is_whole():
     assert copy.copy(SECRETIVE) == SECRETIVE
     assert copy.deepcopy(SECRETIVE) == SECRETIVE
@@ -425,6 +431,27 @@ def test_no_secret_shows_in_a_traceback_of_ours(broken):
     lines = traceback.format_exception(caught.value)
     ours = [line for line in lines if __file__ not in line]
     assert "hunter2" not in "".join(ours)
+
+
+@pytest.mark.hostile("calling-secrets")
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda: Headers({"Authorization": "hunter2\n"}),
+        lambda: Headers({"Authorization": b"hunter2"}),
+        lambda: Secret.of("hunter2\n"),
+        lambda: Secret.of(b"hunter2"),
+        lambda: AccessToken(token="hunter2\n"),
+        lambda: AccessToken(token=b"hunter2"),
+    ],
+)
+def test_no_secret_is_in_a_variable_that_a_traceback_of_ours_shows(broken):
+    with pytest.raises((ValueError, TypeError)) as caught:
+        broken()
+    ours = [frame.locals for frame in caught.traceback if "src/agentrun_proto" in str(frame.path)]
+    assert ours
+    shown = [(name, value) for found in ours for name, value in found.items() if name != "self"]
+    assert "hunter2" not in repr(shown)
 
 
 # --- misuse, in helpful sentences
@@ -467,7 +494,7 @@ def test_values_that_cannot_be_are_refused_in_a_sentence(fields, sentence):
 @pytest.mark.parametrize("name", sorted(SERVICE_FIELDS))
 def test_fields_of_another_type_are_refused(name):
     for value in (object(), b"x", ["x"]):
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=name):
             Config(**{name: value})
     with pytest.raises(TypeError):
         Config(timeout=True)
@@ -689,9 +716,13 @@ def test_what_is_no_origin_is_refused(given):
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "given", ["https://a", b"https://a", 5, True, [5], [None], [b"https://a"], [("http", "a")]]
-)
+@pytest.mark.parametrize("given", ["https://a", b"https://a", 5, True])
+def test_what_is_no_list_of_origins_is_refused(given):
+    with pytest.raises(TypeError, match="trusted_origins is a list of origins"):
+        Config(trusted_origins=given)
+
+
+@pytest.mark.parametrize("given", [[5], [None], [b"https://a"], [("http", "a")]])
 def test_origins_of_another_type_are_refused(given):
     with pytest.raises(TypeError, match="trusted_origins"):
         Config(trusted_origins=given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import traceback
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from agentrun_proto import (
     Refresh,
     Secret,
     Send,
+    Timeout,
 )
 from agentrun_proto.credential_cache import CredentialCache, Due
 from proto_strategies import NOON, PROPERTY, ByHand, FakeClock
@@ -280,6 +282,31 @@ def test_calls_ask_with_the_same_key_and_their_own_deadline():
 
 
 @pytest.mark.parametrize(
+    ("timeout", "deadline"),
+    [
+        (None, 1600.0),
+        (Timeout(read=3), 1003.0),
+        (Timeout(total=math.inf), 1600.0),
+        (Timeout(total=9), 1009.0),
+    ],
+)
+def test_a_transfer_without_an_end_waits_for_a_credential_as_long_as_for_a_silence(timeout, deadline):
+    at = DataEndpoint(Config(data_endpoint="http://h", timeout=timeout), credentials=lambda: token())
+    step = ByHand(at.stream(at.stream_request("GET", "x"), clock=FakeClock()))
+    assert type(step.command) is Refresh
+    assert step.command.deadline == deadline
+
+
+def test_a_credential_that_is_refused_while_a_refresh_begins_is_not_what_it_brings():
+    at, clock = a_provided_call()
+    clock.wall = NOON + 2700
+    ahead = begin(at, clock)
+    at.identity.cache.refuse(at.identity.credential)
+    assert renew(ahead, wait=False) == "a", "this call has begun with the old one"
+    assert sent(begin(at, clock)) == "b"
+
+
+@pytest.mark.parametrize(
     ("given", "told"), [(None, "has no credential"), ("text", "a str"), (b"t", "a bytes")]
 )
 def test_what_a_provider_may_not_return(given: Any, told: str):
@@ -288,4 +315,6 @@ def test_what_a_provider_may_not_return(given: Any, told: str):
     with pytest.raises(CredentialError, match=told) as caught:
         flow.answer(given)
     assert "text" not in str(caught.value)
+    shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    assert "'text'" not in shown.partition("src/agentrun_proto/context.py")[2]
     assert at.identity.credential is None

@@ -29,6 +29,7 @@ from agentrun_proto import (
     ReadAll,
     ReadInto,
     ReadTimeout,
+    RedirectError,
     Retry,
     Rewind,
     Send,
@@ -133,6 +134,8 @@ def test_a_refusal_that_a_hook_met_is_no_answer_to_the_exchange():
             NotFoundError,
         ),
         (Head(status=404, headers=Headers({"Content-Encoding": "br"})), b"x", NotFoundError),
+        (Head(status=299, headers=Headers({"Content-Encoding": "br"})), b"x", DecodeError),
+        (Head(status=300, headers=Headers({"Content-Encoding": "br"})), b"x", RedirectError),
     ],
 )
 def test_a_call_ends_in_the_error_of_its_answer(head, content, error):
@@ -140,6 +143,8 @@ def test_a_call_ends_in_the_error_of_its_answer(head, content, error):
     with pytest.raises(error) as caught:
         step.answer(content)
     assert caught.value.status_code == head.status
+    coded = "content-encoding" in head.headers
+    assert not (coded and caught.value.response_body), "what cannot be read is not made up"
     assert caught.value.request_id == head.headers.get("x-request-id")
 
 

@@ -220,6 +220,13 @@ def test_a_body_of_unknown_length_is_chunked_whatever_the_method():
         assert not request.declares_length
 
 
+@pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
+def test_a_body_of_one_byte_has_a_length(method):
+    assert Request(
+        method=method, origin=ORIGIN, target="/", body=Body(segments=(b"a",), length=1)
+    ).declares_length
+
+
 def test_the_wish_to_be_asked_is_a_field_of_its_own():
     body = Body(segments=(b"a",), length=1)
     assert lines_of(method="POST", body=body, expect_continue=True, signature=(("s", "t"),)) == [

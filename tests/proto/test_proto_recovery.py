@@ -785,6 +785,25 @@ def test_a_token_and_no_credential_have_no_date_to_adjust():
         assert at.standing.offset == 0
 
 
+@pytest.mark.parametrize(
+    ("date", "believed"),
+    [
+        ("Thu, 01 Jan 1970 00:00:00 GMT", True),
+        ("Thu, 31 Dec 2099 23:59:59 GMT", True),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", False),
+    ],
+)
+def test_what_a_clock_may_say(date, believed):
+    at = keyed()
+    step = a_call(at).answer(refused(403, Date=date))
+    if believed:
+        assert type(step.answer(b"").command) is Send
+    else:
+        with pytest.raises(PermissionDeniedError):
+            step.answer(b"")
+    assert (at.standing.offset != 0) is believed
+
+
 @pytest.mark.hostile("answers-retry-after")
 @pytest.mark.parametrize("date", ["Fri, 31 Dec 9999 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 GMT"])
 def test_a_date_at_the_end_of_time_does_no_harm(date):

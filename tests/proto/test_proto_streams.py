@@ -155,7 +155,18 @@ def test_damage_amid_a_stream(content: bytes, said: str) -> None:
         flow.answer(content)
         while not flow.done:
             flow.answer(None if isinstance(flow.command, Deliver) else b"")
-    assert (caught.value.status_code, caught.value.request_id) == (200, "r-1")
+    error = caught.value
+    assert (error.status_code, error.request_id, error.response_body) == (200, "r-1", None)
+    assert error.__suppress_context__, "it says all that the decoder knows"
+
+
+@pytest.mark.parametrize(
+    ("status", "asked"), [(200, Deliver), (206, Deliver), (299, Deliver), (300, ReadAll), (304, ReadAll)]
+)
+def test_which_answers_are_streams(status: int, asked: type) -> None:
+    flow = a_stream().answer(Head(status=status))
+    assert isinstance(flow.command, asked)
+    flow.close()
 
 
 def test_identity_is_no_coding() -> None:
@@ -241,6 +252,19 @@ def test_an_error_within_a_stream_says_of_which_answer_it_is(
     )
 
 
+def test_what_an_error_says_of_its_answer_is_left_as_it_is() -> None:
+    flow = entered(PIECES, NAMED)
+    own = Headers({"x-own": "1"})
+    error = ServiceUnavailableError("x", status_code=503, request_id="r-own", response_headers=own)
+    with pytest.raises(ServiceUnavailableError):
+        flow.fail(error)
+    assert (error.status_code, error.request_id, dict(error.response_headers)) == (
+        503,
+        "r-own",
+        {"x-own": "1"},
+    )
+
+
 def test_a_connection_that_breaks_leaves_the_id_and_no_status() -> None:
     flow = entered(PIECES, NAMED)
     with pytest.raises(IncompleteError) as caught:
@@ -290,7 +314,7 @@ def test_a_stream_is_taken_up_after_its_last_event(broken: bool) -> None:
 def test_without_an_id_and_without_a_time() -> None:
     flow = entered(RESUMED_EVENTS, EVENT_HEAD)
     flow.answer(b"")
-    assert "last-event-id" not in again(flow, DEFAULT_RETRY).request.headers
+    assert "last-event-id" not in again(flow, 3.0).request.headers
 
 
 def test_204_at_once_is_the_end() -> None:
@@ -331,15 +355,18 @@ def test_an_id_that_no_field_holds(told: str) -> None:
     flow = entered(RESUMED_EVENTS, EVENT_HEAD)
     brings(flow, f"id: {told}\n\n".encode())
     flow.answer(b"")
-    with pytest.raises(DecodeError, match="no field holds"):
+    with pytest.raises(DecodeError, match="no field holds") as caught:
         flow.answer(None)
+    assert caught.value.response_body is None, "it was delivered, item by item"
+    assert caught.value.__suppress_context__
 
 
 @pytest.mark.parametrize("kind", ["", "application/json", "text/event-streams", "x/y; text/event-stream"])
 def test_what_is_no_event_stream_is_not_taken_up(kind: str) -> None:
     flow = a_stream().answer(Head(status=200, headers=Headers({"Content-Type": kind})))
-    with pytest.raises(DecodeError, match="no event stream"):
+    with pytest.raises(DecodeError, match="no event stream") as caught:
         flow.answer(RESUMED_EVENTS)
+    assert caught.value.response_body is None, "it has not been read"
 
 
 @pytest.mark.parametrize("kind", ["text/event-stream", "Text/Event-Stream;charset=utf-8"])

@@ -22,7 +22,7 @@ from agentrun_proto import (
     Retry,
     Send,
 )
-from agentrun_proto.super_agents import invocation_body
+from agentrun_proto.super_agents import NAMESPACE, invocation_body
 from proto_strategies import ByHand, FakeClock
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -47,7 +47,7 @@ def an_endpoint(**config: Any) -> DataEndpoint:
 
 
 def invoked(answer: object, status: int = 200, **config: Any) -> Invocation:
-    endpoint = an_endpoint(**config).sibling("super-agents/__SUPER_AGENT__")
+    endpoint = an_endpoint(**config).sibling(NAMESPACE)
     request = endpoint.request("POST", "invoke", data=invocation_body("n", MESSAGES))
     flow = ByHand(endpoint.invoke_super_agent(request, clock=FakeClock()))
     assert isinstance(flow.command, Send)
@@ -84,6 +84,7 @@ def test_a_url_is_relative_to_the_request():
 
 def test_headers_may_be_left_out():
     assert dict(invoked({"data": {"conversationId": "c", "url": "https://h/"}}).headers) == {}
+    assert Invocation(conversation_id="c", url="https://h/").headers == Headers()
 
 
 @pytest.mark.parametrize(
@@ -95,6 +96,7 @@ def test_headers_may_be_left_out():
         ({**GOOD, "conversationId": 7}, "conversationId"),
         ({**GOOD, "url": None}, "no url"),
         ({**GOOD, "url": ""}, "no url"),
+        ({**GOOD, "url": 7}, "no url"),
         ({**GOOD, "url": "file:///etc/passwd"}, "are none"),
         ({**GOOD, "url": "https://h/\r\nX: S3CRET"}, "are none"),
         ({**GOOD, "url": "https://h:99999/S3CRET"}, "are none"),
@@ -109,7 +111,7 @@ def test_an_answer_that_leads_nowhere(data, said):
     with pytest.raises(DecodeError, match=said) as caught:
         invoked({"requestId": "r-2", "data": data})
     error = caught.value
-    assert (error.status_code, error.request_id) == (200, "r-2")
+    assert (error.status_code, error.request_id, error.response_body) == (200, "r-2", None)
     shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
     ours = shown.partition("src/agentrun_proto/super_agents.py")[2]
     assert "S3CRET" not in f"{error!r} {error} {vars(error)}"
@@ -132,6 +134,8 @@ def test_nothing_shows_what_opens_the_stream():
     found = invoked({"data": GOOD})
     assert "S3CRET" not in f"{found!r} {found} {found.headers!r}"
     assert "elsewhere" not in repr(found), "a URL may hold a secret too"
+    named = Invocation(conversation_id="c", url="https://h/", headers=Headers({"X-Of-Their-Own": "S3CRET"}))
+    assert "S3CRET" not in repr(named), "nor does anybody know what their headers are called"
     assert b"S3CRET" not in pickle.dumps(found)
     assert pickle.loads(pickle.dumps(found)).url == found.url
 

@@ -257,6 +257,15 @@ def test_a_redirect():
     assert told == [*expected, head(200, attempt=5), ended(attempt=5)]
 
 
+def test_a_redirect_of_a_place_that_a_hook_led_to_keeps_the_credential():
+    def auth(url: str, headers: dict[str, str], query: Any, *_: Any) -> Any:
+        return url.replace("http://h/", "http://gateway/"), headers, query
+
+    told = Told()
+    answered(a_call(DataEndpoint(Config(data_endpoint="http://h"), auth=auth), told), 307, Location="/x")
+    assert Redirected(call=1, status=307, url="http://gateway/x", credential=True) in told
+
+
 def test_attempts_count_on_over_redirects_and_retries():
     told = Told()
     step = a_call(endpoint(), told)

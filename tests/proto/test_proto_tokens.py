@@ -7,6 +7,7 @@ which shares no code with the signer, and against the vectors of the published o
 from __future__ import annotations
 
 import json
+import traceback
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -272,14 +273,18 @@ def test_an_answer_without_a_token_is_a_credential_error(content):
     assert caught.value.status_code == 200
     assert not caught.value.may_be_processed
     assert MARK not in str(caught.value)
+    shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    ours = shown.partition("src/agentrun_proto/tokens.py")[2]
+    assert ours
+    assert MARK not in ours, "nor is it in a variable that a traceback shows"
 
 
 @pytest.mark.parametrize("content", NO_ANSWER)
 def test_an_answer_that_is_none_is_a_credential_error_too(content):
     flow = fetching(a_call(endpoint()))
     with pytest.raises(CredentialError, match="no access token for the runtime 'r1'") as caught:
-        answered(flow, content)
-    assert caught.value.status_code == 200
+        answered(flow, content, **{"x-acs-request-id": "r-1"})
+    assert (caught.value.status_code, caught.value.request_id) == (200, "r-1")
     assert caught.value.__cause__ is None, "it would hold the answer, and there may be a token in that"
 
 
@@ -382,6 +387,7 @@ def test_a_token_is_not_to_be_had_without_an_access_key(credential):
             flow.answer(credential)
         flow.answer(NONCE)
     assert MARK not in str(caught.value)
+    assert "no access token for" not in str(caught.value), "the control plane was not asked"
 
 
 def test_a_token_in_the_config_wins():

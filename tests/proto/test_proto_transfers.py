@@ -35,6 +35,7 @@ from agentrun_proto import (
     ReadAll,
     ReadInto,
     ReadTimeout,
+    RedirectError,
     Retry,
     Send,
     Sleep,
@@ -142,6 +143,8 @@ class Played:
     sink: MemorySink
     requests: list[Any] = field(default_factory=list[Any])
     sleeps: list[float] = field(default_factory=list[float])
+    read: int = 0
+    """Answers that were read, and not saved."""
     committed: bytes | None = None
     result: int | None = None
     error: BaseException | None = None
@@ -164,9 +167,13 @@ def endpoint(**config: Any) -> DataEndpoint:
 
 
 def a_download(
-    clock: FakeClock | None = None, config: Config | None = None, headers: Any = None, **options: Any
+    clock: FakeClock | None = None,
+    config: Config | None = None,
+    headers: Any = None,
+    at: DataEndpoint | None = None,
+    **options: Any,
 ) -> ByHand:
-    at = endpoint().overlaid(config)
+    at = (at or endpoint()).overlaid(config)
     request = at.file_request("files", headers=headers)
     return ByHand(at.download(request, "/local", clock=clock or FakeClock(), **options))
 
@@ -193,6 +200,7 @@ def play(
                     answer = following
                     step.answer(answer.head)
             elif isinstance(command, ReadAll):
+                found.read += 1
                 step.answer(answer.content)
             elif isinstance(command, Prepare):
                 found.sink.prepare(command)
@@ -225,6 +233,7 @@ def ends_in(kind: type[BaseException], match: str, *answers: Any, **options: Any
     assert type(played.error) is kind, played.error
     assert match in str(played.error)
     assert played.committed is None
+    assert not played.error.response_body, "no part of a file is kept in an error"
     return played
 
 
@@ -240,6 +249,12 @@ def test_a_download_that_breaks_goes_on_where_it_was_for_as_long_as_it_gains():
     assert played.result == len(CONTENT)
     assert played.asked == [(None, None), *((f"bytes={at}-", TAG) for at in range(10, 100, 10))]
     assert played.sleeps == []
+
+
+def test_going_on_costs_nothing_of_the_quota():
+    at = endpoint()
+    at.standing.quota.left = 0
+    assert play(whole(cut=10, ETag=TAG), part(10), at=at).committed == CONTENT
 
 
 def test_attempts_that_bring_nothing_count_in_a_row():
@@ -268,6 +283,7 @@ def test_no_retry_is_no_retry_even_where_it_would_gain():
         {"ETag": 'W/"v1"'},
         {"ETag": "v1"},
         {"ETag": '"v 1"'},
+        {"ETag": '"v1", "v2"'},
         {"ETag": ""},
         {"Last-Modified": LATER["Last-Modified"]},
         {"Last-Modified": LATER["Last-Modified"], "Date": LATER["Last-Modified"]},
@@ -315,6 +331,12 @@ def test_a_file_that_changed_meanwhile_is_taken_from_the_start():
     assert played.asked == [(None, None), ("bytes=50-", TAG), ("bytes=60-", '"v2"')]
 
 
+def test_where_nothing_arrived_the_whole_is_asked_for():
+    played = play(whole(cut=0, ETag=TAG), whole(ETag=TAG))
+    assert played.committed == CONTENT
+    assert played.asked == [(None, None), (None, None)]
+
+
 def test_a_service_that_ignores_ranges_is_asked_no_more_often_than_it_gains():
     """It sends all of it each time; further than the last time is a gain, less far is none."""
     played = play(whole(cut=50, ETag=TAG), whole(cut=60, ETag=TAG), whole(ETag=TAG), attempts=2)
@@ -351,6 +373,7 @@ def test_a_part_of_unknown_whole_ends_where_the_service_ends():
         "BYTES=10-99/100",
         "items 10-99/100",
         "bytes -10-99/100",
+        "bytes 10-99/100, 0-9/100",
         "bytes \xb910-99/100",
         pytest.param("bytes " + "1" * 5000 + "-2/3", id="digits"),
         "",
@@ -380,9 +403,25 @@ def test_more_than_the_whole_is_nonsense():
     assert played.sink.spoilt
 
 
-@pytest.mark.parametrize("status", [201, 203, 204, 206, 226])
+@pytest.mark.parametrize("status", [201, 203, 204, 206, 226, 299])
 def test_an_answer_that_is_not_the_whole_file_is_nonsense(status):
     ends_in(DecodeError, f"status {status}", Answer(status, {"Content-Range": "bytes 0-99/100"}, CONTENT))
+
+
+def test_a_part_comes_with_the_status_of_one():
+    other = Answer(203, {"Content-Range": "bytes 10-99/100"}, CONTENT[10:])
+    ends_in(DecodeError, "status 203", whole(cut=10, ETag=TAG), other)
+
+
+def test_300_is_a_refusal():
+    played = ends_in(RedirectError, "300", Answer(300))
+    assert played.read == 1
+
+
+def test_a_length_that_is_none_is_not_known():
+    answer = whole()
+    answer.headers["Content-Length"] = "99, 100"
+    assert play(answer).committed == CONTENT
 
 
 def test_a_refusal_between_two_parts_is_tried_again_and_loses_nothing():
@@ -400,6 +439,12 @@ def test_what_is_complete_already_is_complete():
     chunked = Answer(200, {"ETag": TAG, "Content-MD5": MD5}, CONTENT, True)
     played = play(chunked, Answer(416, {"Content-Range": "bytes */100"}, b"<html>"), sha256=SHA256)
     assert played.committed == CONTENT
+    assert played.read == 1, "an answer that is not read to its end costs its connection"
+
+
+def test_only_416_says_that_it_is_complete():
+    answer = Answer(206, {"Content-Range": "bytes */50"}, CONTENT[50:])
+    ends_in(DecodeError, "another part", whole(cut=50, ETag=TAG), answer)
 
 
 def test_what_an_earlier_call_completed_meets_the_checksum_and_is_told():
@@ -419,7 +464,9 @@ def test_what_an_earlier_call_completed_meets_the_checksum_and_is_told():
     assert played.sink.spoilt
 
 
-@pytest.mark.parametrize("told", ["bytes */99", "bytes */101", "bytes */*", "bytes 0-99/100", "", "bytes */"])
+@pytest.mark.parametrize(
+    "told", ["bytes */99", "bytes */101", "bytes */*", "bytes 0-99/100", "", "bytes */", "bytes */100, */9"]
+)
 def test_a_range_that_lies_beyond_the_file_is_of_another_version(told):
     new = b"shorter"
     played = play(
@@ -481,6 +528,11 @@ def test_a_part_that_the_caller_asks_for_is_asked_for_again_from_its_start():
     played = play(broken, answer, headers={"Range": "bytes=10-19"})
     assert played.committed == CONTENT[10:20]
     assert played.asked == [("bytes=10-19", None)] * 2
+
+
+def test_a_part_that_the_caller_asks_for_gains_nothing_by_what_arrived():
+    cuts = [part(10, stop=40, cut=cut, headers={"ETag": TAG}) for cut in (4, 8)]
+    ends_in(IncompleteError, "cut", *cuts, headers={"Range": "bytes=10-39"}, attempts=2)
 
 
 def test_the_whole_is_no_part():
@@ -718,5 +770,17 @@ def test_a_total_holds_for_all_attempts_together():
     clock.mono += 4
     send = step.fail(ConnectError("x")).answer(bytes(6)).command
     assert type(send) is Send
+    assert send.deadline == 1009.0
+    step.close()
+
+
+def test_a_total_holds_where_it_begins_anew():
+    """As in the test above, where what is here turns out to be of another version."""
+    clock = FakeClock()
+    step = a_download(clock, Config(timeout=Timeout(total=9)), resume=True).answer(MemorySink(b"x", TAG))
+    clock.mono += 4
+    send = step.answer(Head(status=416)).answer(b"").command
+    assert type(send) is Send
+    assert send.request.headers.get("range") is None
     assert send.deadline == 1009.0
     step.close()
