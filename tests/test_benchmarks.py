@@ -19,6 +19,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent
 VECTORS = json.loads((Path(__file__).parent / "data" / "agentrun4_vectors.json").read_text(encoding="utf-8"))[
     "cases"

@@ -18,6 +18,8 @@ from agentrun_transports._files import FileSink, FileSource
 from agentrun_transports._network import Connect
 from drivers_support import BACKENDS, in_thread, native, run, run_virtual, stuck_server, turns
 
+pytestmark = pytest.mark.once
+
 MIB = 1 << 20
 SIZE = 64 * MIB
 

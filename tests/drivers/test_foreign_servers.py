@@ -22,6 +22,8 @@ from agentrun_proto import AgentRunClientError, Config, IncompleteError, Payload
 from agentrun_transports import TLS, BlockingClient
 from drivers_support import Authority, in_thread, native, run, session_of, turns
 
+pytestmark = pytest.mark.once
+
 NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
 DRIVERS = ("blocking", "asyncio", "trio")
 

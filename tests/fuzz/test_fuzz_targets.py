@@ -32,6 +32,8 @@ from fuzz import NAMES, first_inputs, load
 from fuzz.inputs import cut, groups, pairs, records
 from fuzz.mutation import LARGEST, Crash, mutated, run
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent.parent
 FEW = settings(deadline=None, max_examples=60, database=None, suppress_health_check=list(HealthCheck))
 

@@ -19,6 +19,8 @@ from agentrun_transports import AsyncioClient, BlockingClient, TrioClient
 from agentrun_transports._httpcore import network
 from drivers_support import EmulatorProcess, assert_silent
 
+pytestmark = pytest.mark.once
+
 OPERATIONS = ("connect_tcp", "read", "write")
 FAILURES = {
     "connect_tcp": httpcore.ConnectError,

@@ -14,6 +14,8 @@ import pytest
 
 import agentrun_proto
 
+pytestmark = pytest.mark.once
+
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parent.parent.parent

@@ -17,6 +17,8 @@ from agentrun_transports import TLS, BlockingClient, Limits
 from agentrun_transports._blocking import BlockingNetwork
 from transports_support import PATIENCE, Pause, RawServer, Say, answer, assert_next_call_is_right
 
+pytestmark = pytest.mark.once
+
 TESTS = str(Path(__file__).parents[1])
 
 

@@ -34,6 +34,8 @@ from agentrun_transports.emulator import Emulator, Fault
 from drivers_support import SRC, native, run
 from transports_support import PATIENCE, Close, RawServer, Say, TurnedClock, answer
 
+pytestmark = pytest.mark.once
+
 FACES = ("blocking", "asyncio", "trio")
 CONTENT = random.Random(1).randbytes(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

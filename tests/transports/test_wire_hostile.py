@@ -30,6 +30,8 @@ from agentrun_transports._wire import MAX_INTERIM, Wire, encode_head
 from hostile import LINES, ROWS, Row, cases
 from transports_support import Reading, read_wire
 
+pytestmark = pytest.mark.once
+
 # Silence is for the drivers: the wire has no clock. An endless script has no bytes to be cut.
 CUT = [row for row in ROWS if not row.after]
 SMALL = [row for row in CUT if not row.big]
