@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from typing import Any
 
@@ -13,6 +14,7 @@ import agentrun_proto
 from agentrun_proto import (
     AccessKey,
     Config,
+    CredentialError,
     DataEndpoint,
     FilePart,
     Head,
@@ -321,6 +323,18 @@ def test_a_get_carries_a_body_only_when_it_is_given_one():
     assert "Content-Type" not in dict(at.request("DELETE", "x").fields())
     assert dict(at.request("POST", "x").fields())["Content-Length"] == "0"
     assert dict(at.request("DELETE", "x", data=[]).fields())["Content-Length"] == "2"
+
+
+def test_only_a_path_is_found_again():
+    at = DataEndpoint(KEYED)
+    with pytest.raises(ValueError, match="needs a path"):
+        at.download(at.file_request("f"), io.BytesIO(), clock=FakeClock(), resume=True)
+
+
+def test_nothing_is_signed_with_a_credential_that_is_yet_to_come():
+    at = DataEndpoint(Config(data_endpoint="http://h"), credentials=lambda: None)
+    with pytest.raises(CredentialError, match="no credential has been obtained yet"):
+        at.authorise_url("http://h/x", None, None, method="GET", now=NOON)
 
 
 @pytest.mark.parametrize("idempotent", [False, True])

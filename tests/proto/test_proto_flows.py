@@ -222,6 +222,7 @@ def test_an_upload_opens_sends_reads_and_closes():
     assert request.method == "POST"
     assert request.content_type == "multipart/form-data; boundary=b"
     assert source in request.body.segments
+    assert not request.expect_continue, "only where the caller wants it"
     assert b'name="path"\r\n\r\n/t\r\n' in request.body.segments[0]
     assert b'name="file"; filename="f"' in request.body.segments[0]
     assert request.body.length == sum(len(s) for s in request.body.segments if isinstance(s, bytes)) + 7
