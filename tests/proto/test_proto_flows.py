@@ -135,6 +135,14 @@ def test_a_call_ends_in_the_error_of_its_answer(head, content, error):
     assert caught.value.request_id == head.headers.get("x-request-id")
 
 
+def test_a_status_that_a_driver_raises_leaves_an_exchange_without_an_answer():
+    at = endpoint()
+    failure = NotFoundError("x", status_code=404)
+    with pytest.raises(NotFoundError) as caught:
+        ByHand(at.exchange(at.request("GET", "x"), clock=FakeClock())).fail(failure)
+    assert caught.value is failure
+
+
 def test_codings_are_taken_off_in_calls_and_exchanges():
     head = Head(status=200, headers=Headers({"Content-Encoding": "gzip"}))
     assert a_call().answer(head).answer(gzip.compress(b'{"a": 1}')).result == {"a": 1}
