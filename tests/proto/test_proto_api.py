@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import agentrun_proto
 from agentrun_proto import (
     AccessKey,
+    AccessToken,
     Config,
     CredentialError,
     DataEndpoint,
@@ -119,6 +120,9 @@ def test_overlaid_leaves_the_original_alone():
     assert at.overlaid(None) is at
     key = AccessKey(access_key_id="another", access_key_secret=Secret("s"))
     assert at.overlaid(None, key).config.credential == key
+    provided = DataEndpoint(Config(data_endpoint="http://h"), credentials=lambda: key)
+    given = provided.overlaid(Config(token="given"))
+    assert given.identity.credential == AccessToken(token=Secret("given")), "instead of the provider's"
     assert at.config == KEYED
     assert other.namespace == at.namespace
     assert other.url("y") == at.url("y")

@@ -112,6 +112,21 @@ def test_a_key_id_that_breaks_the_field_it_goes_into_is_refused(key_id):
         AccessKey(access_key_id=key_id, access_key_secret=Secret("s"))
 
 
+@pytest.mark.parametrize("part", ["access_key_id", "access_key_secret"])
+def test_an_access_key_has_both_its_parts(part):
+    with pytest.raises(ValueError, match="one of them is empty"):
+        AccessKey(**{"access_key_id": "i", "access_key_secret": Secret("s"), part: ""})
+
+
+def test_a_secret_of_another_type_is_a_type_error():
+    for make in (
+        lambda: AccessKey(access_key_id="i", access_key_secret=b"s"),
+        lambda: AccessToken(token=5),
+    ):
+        with pytest.raises(TypeError):
+            make()
+
+
 # --- expiry
 
 
