@@ -13,8 +13,8 @@ import pytest
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two a core: half of what tests of a client do is wait for the other side."""
-    return 2 * (os.cpu_count() or 1)
+    """Three a core: more than half of what tests of a client do is wait for the other side."""
+    return 3 * (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -255,7 +255,7 @@ def content_decoder(head: Head) -> ContentDecoder | None:
     Raises:
         DecodeError: one that was not asked for, or more than one.
     """
-    coding = head.headers.get("content-encoding", "").strip().lower()
+    coding = head.headers.get("content-encoding", "").lower()
     if coding in ("", "identity"):
         return None
     try:

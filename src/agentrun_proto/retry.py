@@ -59,7 +59,7 @@ _OUTCOME_BY_CLASS: tuple[tuple[type[AgentRunClientError], Outcome], ...] = (
 
 # What the service, and those that its access keys come from, say of a credential that was good once. After
 # a bare 403 it is not asked for again: that most often means that the caller may not do this.
-_STALE_CODES = ("InvalidSecurityToken", "SecurityTokenExpired", "ERR_TOKEN_EXPIRED")
+_STALE_CODES = ("InvalidSecurityToken", "ERR_TOKEN_EXPIRED")
 
 QUOTA = 500
 """Tokens that an endpoint has for retries. This and the costs: botocore's standard retry mode."""

@@ -103,7 +103,7 @@ def _invocation_in(answer: dict[str, Any], context: Context, request: Request) -
     try:
         target = resolve(request.url, url)
         fields = Headers({} if headers is None else headers)
-    except (TypeError, ValueError, AttributeError):
+    except (TypeError, ValueError):
         return "its url or its headers are none"
     if request.origin.scheme == "https" != target.origin.scheme and not context.plane.trusts(target.origin):
         return "its url leads from https to http"

@@ -47,9 +47,9 @@ def download(
     path: str | BinaryIO,
     request: Request,
     *,
-    resume: bool = False,
-    sha256: str | None = None,
-    progress: Progress | None = None,
+    resume: bool,
+    sha256: str | None,
+    progress: Progress | None,
 ) -> Flow[int]:
     """Saves the answer at a local path, whole or not at all, as it is stored; returns its size in bytes.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 import agentrun_proto
 from agentrun_proto import (
     AccessKey,
+    AccessToken,
     Config,
     CredentialError,
     DataEndpoint,
@@ -118,6 +120,9 @@ def test_overlaid_leaves_the_original_alone():
     assert at.overlaid(None) is at
     key = AccessKey(access_key_id="another", access_key_secret=Secret("s"))
     assert at.overlaid(None, key).config.credential == key
+    provided = DataEndpoint(Config(data_endpoint="http://h"), credentials=lambda: key)
+    given = provided.overlaid(Config(token="given"))
+    assert given.identity.credential == AccessToken(token=Secret("given")), "instead of the provider's"
     assert at.config == KEYED
     assert other.namespace == at.namespace
     assert other.url("y") == at.url("y")
@@ -329,6 +334,18 @@ def test_a_get_carries_a_body_only_when_it_is_given_one():
     assert "Content-Type" not in dict(at.request("DELETE", "x").fields())
     assert dict(at.request("POST", "x").fields())["Content-Length"] == "0"
     assert dict(at.request("DELETE", "x", data=[]).fields())["Content-Length"] == "2"
+
+
+def test_only_a_path_is_found_again():
+    at = DataEndpoint(KEYED)
+    with pytest.raises(ValueError, match="needs a path"):
+        at.download(at.file_request("f"), io.BytesIO(), clock=FakeClock(), resume=True)
+
+
+def test_nothing_is_signed_with_a_credential_that_is_yet_to_come():
+    at = DataEndpoint(Config(data_endpoint="http://h"), credentials=lambda: None)
+    with pytest.raises(CredentialError, match="no credential has been obtained yet"):
+        at.authorise_url("http://h/x", None, None, method="GET", now=NOON)
 
 
 @pytest.mark.parametrize("idempotent", [False, True])

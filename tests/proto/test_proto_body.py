@@ -86,12 +86,14 @@ def test_row_bodies_that_have_no_json_are_value_errors(data, complaint):
     with pytest.raises(ValueError, match=complaint) as caught:
         encode_body(data)
     assert type(caught.value) is ValueError
+    assert caught.value.__suppress_context__, "what json says is in the message"
 
 
 @pytest.mark.parametrize("make", [lambda: deep(100_000), lambda: deep(100_000, dict), circle])
 def test_row_bodies_without_an_end_are_value_errors(make):
-    with pytest.raises(ValueError, match=r"too deeply|ircular"):
+    with pytest.raises(ValueError, match=r"too deeply|ircular") as caught:
         encode_body(make())
+    assert caught.value.__suppress_context__, "nobody is shown a thousand frames of json"
 
 
 @pytest.mark.hostile("requests-bodies")
@@ -104,8 +106,9 @@ def test_row_bodies_without_an_end_are_value_errors(make):
     ids=lambda data: type(data).__name__,
 )  # fmt: skip
 def test_row_bodies_of_other_types_are_type_errors(data):
-    with pytest.raises(TypeError, match=r"(body|JSON)"):
+    with pytest.raises(TypeError, match=r"(body|JSON)") as caught:
         encode_body(data)
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
 def test_misuse_shows_before_anything_is_sent():

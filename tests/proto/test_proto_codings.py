@@ -33,6 +33,7 @@ ENCODE: dict[str, Callable[[bytes], bytes]] = {
 }
 CODINGS = pytest.mark.parametrize("coding", ENCODE)
 MIXED = random.Random(1).randbytes(3000) + b"abc" * 200_000
+FAR = MIXED[:3000] + bytes(28_000) + MIXED[:3000]  # its end refers to its beginning, nearly 32 KiB back
 
 
 def taken_off(coding: str, *pieces: bytes) -> list[bytes]:
@@ -85,6 +86,11 @@ def test_whole(coding):
     found = taken_off(coding, ENCODE[coding](MIXED))
     assert b"".join(found) == MIXED
     assert max(map(len, found)) <= 2 * PIECE, "brotli's bound is a soft one"
+
+
+@CODINGS
+def test_what_refers_far_back(coding):
+    assert b"".join(taken_off(coding, ENCODE[coding](FAR))) == FAR
 
 
 @CODINGS
@@ -154,7 +160,6 @@ def stored(first: int, plain: bytes) -> bytes:
     return bytes([first]) + size.to_bytes(2, "little") + (size ^ 0xFFFF).to_bytes(2, "little") + plain
 
 
-FAR = MIXED[:3000] + bytes(28_000) + MIXED[:3000]
 BARE = {
     "empty": (bare(b""), b""),
     "nearly as far back as it goes": (bare(FAR), FAR),

@@ -106,6 +106,19 @@ def test_what_was_passed_in_is_not_kept():
 # --- the environment, row by row
 
 
+def test_an_environment_is_read_without_its_access_key_where_that_is_wanted():
+    environment = {variables[0]: f"{number}" for number, variables in enumerate(ENVIRONMENT.values(), 1)}
+    environment.update(AGENTRUN_DATA_ENDPOINT="http://d", AGENTRUN_CONTROL_ENDPOINT="http://c")
+    whole, rest = (Config.from_env(environment, credential=wanted) for wanted in (True, False))
+    assert whole.access_key_id
+    assert whole.security_token
+    assert as_dict(rest).keys() == as_dict(whole).keys() - {
+        "access_key_id",
+        "access_key_secret",
+        "security_token",
+    }
+
+
 @pytest.mark.parametrize(("field", "first", "second"), VARIABLES)
 def test_from_env_row(field, first, second):
     def value(variable: str) -> str:

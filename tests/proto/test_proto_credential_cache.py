@@ -125,7 +125,7 @@ def test_an_expiry_that_makes_no_sense_makes_nobody_ask_all_the_time(expires_at)
 
 
 @pytest.mark.parametrize(
-    "expires_at", [math.nan, 10**400, "2026-03-06T12:00:00Z"], ids=["nan", "huge", "text"]
+    "expires_at", [math.nan, 10**400, "2026-03-06T12:00:00Z", True], ids=["nan", "huge", "text", "true"]
 )
 def test_an_expiry_that_is_no_time_is_refused_where_it_is_made(expires_at: Any):
     for make in (

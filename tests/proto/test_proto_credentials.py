@@ -118,6 +118,15 @@ def test_half_an_access_key_is_refused(key_id, secret):
         AccessKey(access_key_id=key_id, access_key_secret=Secret(secret))
 
 
+def test_a_secret_of_another_type_is_a_type_error():
+    for make in (
+        lambda: AccessKey(access_key_id="i", access_key_secret=b"s"),
+        lambda: AccessToken(token=5),
+    ):
+        with pytest.raises(TypeError):
+            make()
+
+
 # --- expiry
 
 

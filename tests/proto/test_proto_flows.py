@@ -148,6 +148,14 @@ def test_a_call_ends_in_the_error_of_its_answer(head, content, error):
     assert caught.value.request_id == head.headers.get("x-request-id")
 
 
+def test_a_status_that_a_driver_raises_leaves_an_exchange_without_an_answer():
+    at = endpoint()
+    failure = NotFoundError("x", status_code=404)
+    with pytest.raises(NotFoundError) as caught:
+        ByHand(at.exchange(at.request("GET", "x"), clock=FakeClock())).fail(failure)
+    assert caught.value is failure
+
+
 def test_codings_are_taken_off_in_calls_and_exchanges():
     head = Head(status=200, headers=Headers({"Content-Encoding": "gzip"}))
     assert a_call().answer(head).answer(gzip.compress(b'{"a": 1}')).result == {"a": 1}
@@ -235,6 +243,7 @@ def test_an_upload_opens_sends_reads_and_closes():
     assert request.method == "POST"
     assert request.content_type == "multipart/form-data; boundary=b"
     assert source in request.body.segments
+    assert not request.expect_continue, "only where the caller wants it"
     assert b'name="path"\r\n\r\n/t\r\n' in request.body.segments[0]
     assert b'name="file"; filename="f"' in request.body.segments[0]
     assert request.body.length == sum(len(s) for s in request.body.segments if isinstance(s, bytes)) + 7

@@ -84,6 +84,7 @@ def test_row_a_lone_surrogate_is_refused():
         with pytest.raises(ValueError, match="surrogate") as caught:
             encode_multipart(fields, files, boundary=BOUNDARY)
         assert type(caught.value) is ValueError
+        assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
 @pytest.mark.parametrize("decoder", [by_werkzeug, by_multipart])

@@ -51,6 +51,7 @@ from agentrun_proto import (
     Sleep,
     Source,
     Timeout,
+    TimeoutExceeded,
 )
 from agentrun_proto.context import Standing
 from agentrun_proto.credential_cache import CredentialCache
@@ -961,6 +962,12 @@ def test_the_last_error_tells_of_each_attempt_in_order():
     assert str(caught.value) == "gone (HTTP 404, request id r, after 4 attempts)"
 
 
+def test_a_call_that_is_over_before_anything_was_sent_has_made_no_attempt():
+    with pytest.raises(TimeoutExceeded) as caught:
+        a_call(keyed()).fail(TimeoutExceeded("late"))
+    assert caught.value.attempts == ()
+
+
 def test_an_exchange_returns_the_last_answer_after_its_attempts():
     at = keyed(retry=Retry(attempts=2))
     step = ByHand(at.exchange(at.request("GET", "x"), clock=FakeClock()))
@@ -968,6 +975,7 @@ def test_an_exchange_returns_the_last_answer_after_its_attempts():
     assert type(step.command) is Send
     response = step.answer(refused(503)).answer(b"two").result
     assert response.content == b"two"
+    assert response == replace(response, error=None), "two answers are one by what was answered"
     with pytest.raises(ServiceUnavailableError, match="after 2 attempts") as told:
         response.raise_for_status()
     assert len(told.value.attempts) == 2

@@ -42,7 +42,7 @@ from agentrun_proto import (
     Timeout,
     commands,
 )
-from agentrun_proto.transfers import MAX_CRC64
+from agentrun_proto.transfers import MAX_CRC64, check_sha256
 from proto_strategies import ByHand, FakeClock, FakeSink
 
 CONTENT = b"0123456789" * 10
@@ -569,6 +569,10 @@ def test_checksums_that_are_none_are_not_checked(headers, digests):
     played = play(whole(**headers))
     assert played.error is None
     assert played.sink.prepared == [(0, None, digests)]
+
+
+def test_a_checksum_is_kept_in_lower_case():
+    assert check_sha256("aB" * 32) == "ab" * 32
 
 
 def test_a_checksum_that_is_right():

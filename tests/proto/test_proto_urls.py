@@ -306,10 +306,11 @@ def test_row_one_documented_encoding_of_a_path(path, wire):
         lambda: ENDPOINT.url("a", {"\ud800": "x"}),
         lambda: path_segment("\ud800"),
         lambda: merge_query("/a?\ud800", {"x": 1}),
+        lambda: parse_url("http://u:\ud800@h/"),
     ],
 )
 def test_row_a_lone_surrogate_is_a_value_error_of_ours(call):
-    with pytest.raises(ValueError, match="surrogate") as caught:
+    with pytest.raises(ValueError, match="lone surrogate") as caught:
         call()
     assert not isinstance(caught.value, UnicodeError)
 
