@@ -68,8 +68,8 @@ OTHERS = frozenset({"Date", "Default", "Enum", "StsToken", "ecs_ram_role", "ram_
 
 
 def vocabulary():
-    """What is ours: public names with their members, and the names of parameters and fields."""
-    names, dotted = set(), set(api_surface.MODULES)
+    """What is ours: public names with their members, the names of parameters and fields, and of the rooms."""
+    names, dotted = {path.stem for path in api_surface.SRC.rglob("*.py")}, set(api_surface.MODULES)
     for module in api_surface.MODULES:
         for name in api_surface.public(module):
             definition = api_surface.find(module, name)
