@@ -31,7 +31,7 @@ import agentrun_proto
 from agentrun_proto import Config, Retry
 from agentrun_transports import AsyncioClient, TrioClient
 from agentrun_transports._asyncio_link import AsyncioLink
-from agentrun_transports._network import Connect, Run, Write
+from agentrun_transports._network import Connect, Run, SendFile, Write
 
 try:
     import uvloop
@@ -381,7 +381,7 @@ class Torture:
 
     def _break(self, command: Any) -> None:
         """A connection that failed to send has failed: what is read from it is its end."""
-        if isinstance(command, Write) and isinstance(self._fate, OSError):
+        if isinstance(command, (Write, SendFile)) and isinstance(self._fate, OSError):
             with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fileno_of(command.link))) as sock:
                 sock.shutdown(socket.SHUT_RDWR)
 
