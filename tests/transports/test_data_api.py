@@ -6,10 +6,12 @@ shares nothing with the library's signer, and by the emulator.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import threading
 
 import pytest
+import trio
 
 from agentrun_proto import (
     AgentRunClientError,
@@ -21,7 +23,6 @@ from agentrun_proto import (
 )
 from agentrun_transports import AgentRunDataClient, DataAPI, ResourceType
 from agentrun_transports.emulator import Emulator
-from drivers_support import run
 from proto_strategies import received_signature
 from transports_support import RawServer, Say, Stall, answer
 
@@ -178,8 +179,8 @@ def test_results_and_errors(tmp_path):
         client.close()
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_video_is_saved_on_a_loop_too(backend, tmp_path):
+@pytest.mark.parametrize("run", [lambda main: asyncio.run(main()), trio.run], ids=["asyncio", "trio"])
+def test_a_video_is_saved_on_a_loop_too(run, tmp_path):
     path = str(tmp_path / "f")
 
     async def main():
@@ -190,7 +191,7 @@ def test_a_video_is_saved_on_a_loop_too(backend, tmp_path):
             assert b"?q=1 HTTP/1.1" in server.requests[0].head
             await client.aclose()
 
-    run(backend, main)
+    run(main)
     assert (tmp_path / "f").read_bytes() == b"film"
 
 
