@@ -33,6 +33,7 @@ from agentrun_proto import (
 )
 from agentrun_transports import BlockingClient, DataAPI, ResourceType
 from agentrun_transports.emulator import Emulator
+from awaited import Awaited, run_plainly
 from drivers_support import (
     BACKENDS,
     EmulatorProcess,
@@ -76,78 +77,11 @@ on_loops = pytest.mark.parametrize("backend", BACKENDS)
 # --- one body for all drivers
 
 
-class AwaitedItems:
-    """An iterator in the shape of an asynchronous one."""
-
-    def __init__(self, items):
-        self._items = items
-
-    def __aiter__(self):
-        return self
-
-    async def __anext__(self):
-        for item in self._items:
-            return item
-        raise StopAsyncIteration
-
-
-class AwaitedStream:
-    """A stream in the shape of an asynchronous one."""
-
-    def __init__(self, stream):
-        self._stream = stream
-
-    def __getattr__(self, name):
-        value = getattr(self._stream, name)
-        if name in ("lines", "json_lines", "events", "chat"):
-            return lambda **options: AwaitedItems(value(**options))
-        return value
-
-    def __aiter__(self):
-        return AwaitedItems(iter(self._stream))
-
-    async def __aenter__(self):
-        self._stream.__enter__()
-        return self
-
-    async def __aexit__(self, *failure):
-        self._stream.__exit__(*failure)
-
-    async def aclose(self):
-        self._stream.close()
-
-
-class Awaited:
-    """A blocking client in the shape of an asynchronous one."""
-
-    def __init__(self, client):
-        self.client = client
-
-    def stream(self, *args, **options):
-        return AwaitedStream(self.client.stream(*args, **options))
-
-    def invoke_stream(self, *args, **options):
-        return AwaitedStream(self.client.invoke_stream(*args, **options))
-
-    def stream_invocation(self, *args, **options):
-        return AwaitedStream(self.client.stream_invocation(*args, **options))
-
-    async def invoke_super_agent(self, *args, **options):
-        return self.client.invoke_super_agent(*args, **options)
-
-    async def get(self, *args, **options):
-        return self.client.get(*args, **options)
-
-    async def invoke(self, *args, **options):
-        return self.client.invoke(*args, **options)
-
-
 def play(backend, transport, config, body):
     """Runs `body(client)` on a driver."""
     if backend == "blocking":
-        with BlockingClient(config, transport=transport) as client, suppress(StopIteration):
-            body(Awaited(client)).send(None)
-            raise AssertionError("a blocking client does not give way")
+        with BlockingClient(config, transport=transport) as client:
+            run_plainly(body(Awaited(client)))
         return
 
     async def main():
