@@ -31,6 +31,8 @@ from ._drive import Perform, PerformAsync
 from ._network import Steps
 
 Item = TypeVar("Item")
+Performs = TypeVar("Performs")
+Ends = TypeVar("Ends")
 
 _READ = "the stream is being read already, by another thread or task"
 _LEFT = "the stream was left; what it had not brought by then is lost"
@@ -60,12 +62,12 @@ class RunAsync(Protocol):
         ...
 
 
-class BlockingRun:
-    """Runs steps with a driver that blocks."""
+class _AnyRun(Generic[Performs, Ends]):
+    """The state of a flow that is run from one delivery to the next."""
 
     __slots__ = ("_busy", "_end", "_left", "_perform", "_steps")
 
-    def __init__(self, steps: Steps[None], perform: Perform, end: Callable[[], None] | None = None) -> None:
+    def __init__(self, steps: Steps[None], perform: Performs, end: Ends | None = None) -> None:
         self._steps = steps
         self._perform = perform
         self._end = end
@@ -77,6 +79,12 @@ class BlockingRun:
         if self._left:
             raise RuntimeError(_LEFT)
         self._busy = True
+
+
+class BlockingRun(_AnyRun[Perform, Callable[[], None]]):
+    """Runs steps with a driver that blocks."""
+
+    __slots__ = ()
 
     def advance(self, answer: Any) -> list[Any] | None:
         """Performs commands until something is delivered."""
@@ -117,25 +125,10 @@ class BlockingRun:
             self._end()
 
 
-class LoopRun:
+class LoopRun(_AnyRun[PerformAsync, Callable[[], Awaitable[None]]]):
     """Runs steps with a driver that is awaited."""
 
-    __slots__ = ("_busy", "_end", "_left", "_perform", "_steps")
-
-    def __init__(
-        self, steps: Steps[None], perform: PerformAsync, end: Callable[[], Awaitable[None]] | None = None
-    ) -> None:
-        self._steps = steps
-        self._perform = perform
-        self._end = end
-        self._busy = self._left = False
-
-    def _begin(self) -> None:
-        if self._busy:
-            raise RuntimeError(_READ)
-        if self._left:
-            raise RuntimeError(_LEFT)
-        self._busy = True
+    __slots__ = ()
 
     async def advance(self, answer: Any) -> list[Any] | None:
         """Performs commands until something is delivered."""
