@@ -27,6 +27,7 @@ from agentrun_proto import (
     Retry,
     Secret,
     Send,
+    ServiceUnavailableError,
     Timeout,
     TransportError,
 )
@@ -86,14 +87,14 @@ def test_a_failure_is_met_retried_and_its_pause_takes_no_time(kind):
 
 
 def test_pauses_count_against_the_deadline():
-    canned = CannedTransport([ConnectError("refused")] * 10)
-    config = CONFIG.merge(Config(retry=Retry(attempts=9, backoff=30.0), timeout=40))
+    canned = CannedTransport([Reply(503, headers={"Retry-After": "15"})] * 10)
+    config = CONFIG.merge(Config(retry=Retry(attempts=9, backoff=15.0, max_backoff=15.0), timeout=40))
     with (
         BlockingClient(config, transport=canned) as client,
-        pytest.raises(ConnectError, match="outlast the call"),
+        pytest.raises(ServiceUnavailableError, match="outlast the call"),
     ):
         client.get("resources")
-    assert 2 <= len(canned.requests) < 9
+    assert len(canned.requests) == 3  # each pause is of 15 seconds, whatever is drawn: two of them fit
 
 
 @pytest.mark.parametrize(
