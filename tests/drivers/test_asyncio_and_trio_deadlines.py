@@ -32,6 +32,7 @@ from drivers_support import (
     session_of,
     settled_sockets,
     sockets,
+    standing_clock,
     stuck_server,
     turns,
     unreachable_server,
@@ -252,13 +253,15 @@ def test_a_shorter_deadline_after_a_longer_one_on_the_same_connection(backend):
     async def main():
         with QuickServer() as server:
             client = native(backend)(server.config(timeout=500))
-            await client.get("own")
+            with standing_clock(backend):
+                await client.get("own")
             link = session_of(client).pool.idle[0]
             for seconds in (100, 1, 30):
                 silence(backend, link)
                 operation = client.get("own", config=Config(timeout=seconds))
                 assert await duration(backend, operation, ReadTimeout) == pytest.approx(seconds, abs=1e-6)
-                await client.get("own")
+                with standing_clock(backend):
+                    await client.get("own")
                 link = session_of(client).pool.idle[0]
 
     run_virtual(backend, main)
