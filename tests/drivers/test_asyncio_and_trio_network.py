@@ -454,9 +454,9 @@ def test_a_name_that_is_none(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_refused(backend):
     async def main():
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
-        with RawServer() as server:
+        with socket.socket() as taken, RawServer() as server:
+            taken.bind(("127.0.0.1", 0))  # nobody listens there, and nobody else gets it meanwhile
+            port = taken.getsockname()[1]
             client = native(backend)(server.config(data_endpoint=f"http://127.0.0.1:{port}"))
             for _ in range(3):
                 with pytest.raises(ConnectError):

@@ -234,13 +234,14 @@ def test_cancelled_while_a_proxy_is_silent(authority):
 
 
 def test_a_proxy_that_is_not_there(run):
-    with ScriptedServer() as server:
-        port = server.port
-    make = client_of(
-        Config(data_endpoint="http://service.test", retry=Retry.never()), proxy=f"http://127.0.0.1:{port}"
-    )
-    with pytest.raises(ConnectError, match=f"127.0.0.1:{port}"):
-        run(make, [("get", "resources")])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens there, and nobody else gets it meanwhile
+        port = taken.getsockname()[1]
+        make = client_of(
+            Config(data_endpoint="http://service.test", retry=Retry.never()), proxy=f"http://127.0.0.1:{port}"
+        )
+        with pytest.raises(ConnectError, match=f"127.0.0.1:{port}"):
+            run(make, [("get", "resources")])
 
 
 # --- TLS and HTTP/2

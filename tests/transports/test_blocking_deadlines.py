@@ -84,15 +84,14 @@ def test_connect(driver, full_backlog, timeout):
 
 
 def test_refused(driver):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with driver.client(
-        Config(data_endpoint=f"http://127.0.0.1:{port}", timeout=5, retry=Retry.never())
-    ) as client:
-        with pytest.raises(ConnectError) as caught:
-            client.call("POST", "a")
-        assert not caught.value.may_be_processed
-        assert not isinstance(caught.value, TimeoutExceeded)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens there, and nobody else gets it meanwhile
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with driver.client(Config(data_endpoint=url, timeout=PATIENCE, retry=Retry.never())) as client:
+            with pytest.raises(ConnectError) as caught:
+                client.call("POST", "a")
+            assert not caught.value.may_be_processed
+            assert not isinstance(caught.value, TimeoutExceeded)
 
 
 @pytest.mark.parametrize("timeout", [SHORT, Timeout(write=SHORT)], ids=["total", "part"])
