@@ -113,6 +113,7 @@ class Pool(Generic[Connection]):
         self._open = 0
         self._closed = False
         self._lanes: dict[Origin, _Lane[Connection]] = {}
+        self._last: _Lane[Connection] | None = None  # found last: a client has one origin, as a rule
         # All idle connections, the one that has been idle longest first.
         self._idle: OrderedDict[Connection, None] = OrderedDict()
         # Lanes that have somebody waiting and are below their limit, by the number of their next ticket.
@@ -145,9 +146,7 @@ class Pool(Generic[Connection]):
         with self._lock:
             self._closed = False
             self._expire()
-            lane = self._lanes.get(origin)
-            if lane is None:
-                lane = self._lanes[origin] = _Lane(origin)
+            lane = self._lane_of(origin)
             if lane.idle:
                 connection = lane.idle.pop()
                 del self._idle[connection]
@@ -164,12 +163,12 @@ class Pool(Generic[Connection]):
     def checkin(self, connection: Connection) -> None:
         """Gives back a place with its connection, which is fit for another request."""
         with self._lock:
-            self._hand_over(self._lanes[connection.origin], connection)
+            self._hand_over(self._lane_of(connection.origin), connection)
 
     def forfeit(self, origin: Origin) -> None:
         """Gives back a place whose connection is closed, or was never made."""
         with self._lock:
-            self._vacate(self._lanes[origin])
+            self._vacate(self._lane_of(origin))
             self._serve_next()
 
     def cancel(self, ticket: PoolTicket[Connection]) -> None:
@@ -195,6 +194,15 @@ class Pool(Generic[Connection]):
             while self._idle:
                 self._evict_oldest()
 
+    def _lane_of(self, origin: Origin) -> _Lane[Connection]:
+        lane = self._last
+        if lane is None or lane.origin is not origin:
+            lane = self._lanes.get(origin)
+            if lane is None:
+                lane = self._lanes[origin] = _Lane(origin)
+            self._last = lane
+        return lane
+
     def _occupy(self, lane: _Lane[Connection]) -> None:
         lane.open += 1
         self._open += 1
@@ -208,6 +216,7 @@ class Pool(Generic[Connection]):
     def _forget_if_empty(self, lane: _Lane[Connection]) -> None:
         if not lane.open and not lane.waiting:
             del self._lanes[lane.origin]
+            self._last = None
 
     def _enqueue(self, lane: _Lane[Connection]) -> None:
         head = lane.head()
@@ -271,7 +280,7 @@ class Pool(Generic[Connection]):
 
     def _evict_oldest(self) -> None:
         connection = self._idle.popitem(last=False)[0]
-        lane = self._lanes[connection.origin]
+        lane = self._lane_of(connection.origin)
         lane.idle.popleft()
         self._vacate(lane)
         connection.abort()

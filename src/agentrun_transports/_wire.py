@@ -33,8 +33,7 @@ _PLAIN_HEAD = re.compile(
     rb"HTTP/1\.1 (20[0-35-9]|2[1-9][0-9]|30[0-35-9]|3[1-9][0-9]|[45][0-9]{2})(?: [\t\x20-\x7e]*)?\r\n"
     rb"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e]*\r\n)+)\r\n"
 )
-_LENGTH = re.compile(r"(?:^|\n)content-length:[ \t]*([0-9]{1,15})[ \t]*\r")
-_KEEP_ALIVE = re.compile(r"(?:^|\n)connection:[ \t]*keep-alive[ \t]*\r")
+_LONGEST_LENGTH = 15  # digits of a Content-Length
 
 
 def encode_head(request: Request) -> bytes:
@@ -156,7 +155,14 @@ class Wire:
         """Where the next bytes go; empty only while nothing takes what is there."""
         if self._direct is not None:
             return self._direct[self._filled :]
-        return self._view[self._end :]
+        return self._view[self._end :] if self._end else self._view
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for more, until something takes what is there."""
+        if self._direct is not None:
+            return self._filled == len(self._direct)
+        return self._end == BUFFER_SIZE
 
     def received(self, count: int) -> None:
         """That many bytes were put into the buffer; 0 changes nothing."""
@@ -225,11 +231,15 @@ class Wire:
         if self._start == self._end:
             return None
         if self._h11 is None:
-            if not self._head_is_complete():
+            # Most heads are plain and come whole. One that does not is looked at again once its end is there,
+            # so that what drips is not read from its start for each drop.
+            if self._scanned and not self._head_is_complete():
                 return None
             head = self._read_plain_head()
             if head is not None:
                 return head
+            if not self._head_is_complete():
+                return None
             self._h11 = _client(self._method)
         return self._read_any_head(self._h11)
 
@@ -249,17 +259,22 @@ class Wire:
         match = _PLAIN_HEAD.match(self._buffer, self._start, self._end)
         if match is None or self._method == "HEAD":
             return None
-        block = match[2].decode("ascii")
-        fields = block.lower()
-        length = _LENGTH.search(fields)
-        if length is None or fields.count("content-length:") != 1 or "transfer-encoding:" in fields:
+        start = match.start(2)
+        lines = str(self._view[start - 2 : match.end(2)], "ascii")  # with the line break before the first
+        folded = lines.lower()
+        if folded.count("content-length:") != 1 or "transfer-encoding:" in folded:
             return None
-        options = fields.count("connection:")
-        if options and (options > 1 or _KEEP_ALIVE.search(fields) is None):
+        length = _value(folded, "\ncontent-length:")
+        # int() would take more than digits, such as underscores and signs.
+        if length is None or not length.isdigit() or len(length) > _LONGEST_LENGTH:
+            return None
+        if "connection:" in folded and (
+            folded.count("connection:") > 1 or _value(folded, "\nconnection:") != "keep-alive"
+        ):
             return None
         self._start = match.end()
-        self._set_length(int(length[1]))
-        return Head(status=int(match[1]), headers=Headers.from_block(block))
+        self._set_length(int(length))
+        return Head(status=int(match[1]), headers=Headers.from_block(lines[2:], folded[2:]))
 
     def _read_any_head(self, parser: h11.Connection) -> Head | None:
         self._pass_on(parser)
@@ -456,6 +471,15 @@ class Wire:
             self._whole = bytearray(left + 1)
         count = self._fill_counted(memoryview(self._whole))
         return None if count is None else bytes(memoryview(self._whole)[:count])
+
+
+def _value(folded: str, name: str) -> str | None:
+    """The value of the first field line of this name, which begins with the line break before it."""
+    start = folded.find(name)
+    if start < 0:
+        return None
+    start += len(name)
+    return folded[start : folded.index("\r", start)].strip(" \t")
 
 
 def _too_large(limit: int) -> DecodeError:

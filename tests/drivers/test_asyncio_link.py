@@ -15,7 +15,7 @@ from agentrun_transports._asyncio_link import AsyncioLink
 from agentrun_transports._network import Wait
 from agentrun_transports._tickets import Ticket
 from agentrun_transports._tls import TLSLayer, tls_context
-from drivers_support import LOOPS, run, turns
+from drivers_support import LOOPS, awaited, run, turns
 
 
 async def connected():
@@ -40,7 +40,7 @@ def test_asyncio_abort_after_the_loop_has_let_the_connection_go(backend):
         link, peer = await connected()
         with peer:
             link.wire.begin("POST")
-            await link.write(bytes(5_000_000), 1e9, watch=False)
+            await awaited(link.write(bytes(5_000_000), 1e9, watch=False))
             peer.shutdown(socket.SHUT_WR)
             await turns(backend)
             with contextlib.suppress(OSError):
@@ -54,7 +54,7 @@ def test_asyncio_abort_after_the_loop_has_let_the_connection_go(backend):
             link.abort()
             link.abort()
             with pytest.raises(OSError):
-                await link.write(b"x", 1e9, watch=False)
+                await awaited(link.write(b"x", 1e9, watch=False))
 
     run(backend, main)
 
@@ -93,7 +93,7 @@ def test_asyncio_more_arrives_than_there_is_room_for(backend):
             assert head.status == 200
             room = memoryview(bytearray(100_000))
             assert link.wire.fill(room) is None
-            assert await link.read(1e9) > 0
+            assert await awaited(link.read(1e9)) > 0
             link.abort()
             await turns(backend)
 
