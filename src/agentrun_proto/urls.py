@@ -326,7 +326,7 @@ def merge_query(url: str, query: Mapping[str, Any] | None) -> str:
 def merge_pairs(existing: str, encoded: Mapping[str, list[str]]) -> str:
     """Merges encoded parameters into a normalised query; see `merge_query`."""
     if not existing:
-        return "&".join(pair for pairs in encoded.values() for pair in pairs)
+        return "&".join([pair for pairs in encoded.values() for pair in pairs])
     waiting = dict(encoded)
     merged: list[str] = []
     for raw_name, pair in split_pairs(existing):
@@ -342,7 +342,7 @@ def merge_pairs(existing: str, encoded: Mapping[str, list[str]]) -> str:
 
 def encode_query(query: Mapping[str, Any]) -> dict[str, list[str]]:
     """Query parameters as encoded ``name=value`` pairs by name; see `merge_query` for the types."""
-    if not isinstance(query, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers exist
+    if type(query) is not dict and not isinstance(query, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers exist
         raise TypeError(f"a query is a mapping of names to values, not {type(query).__name__}")
     encoded: dict[str, list[str]] = {}
     for name, value in query.items():

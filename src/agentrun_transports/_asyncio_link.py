@@ -80,13 +80,14 @@ class AsyncioLink(asyncio.BufferedProtocol):
         return self.wire.get_buffer() if self._layer is None else self._cipher
 
     def buffer_updated(self, nbytes: int) -> None:
+        wire = self.wire
         if self._layer is None:
-            self.wire.received(nbytes)
+            wire.received(nbytes)
             self._unread += nbytes
         else:
             self._layer.receive(self._cipher[:nbytes])
             self._decipher()
-        if self.wire.full and self._transport is not None:
+        if wire.full and self._transport is not None:
             self._full = True
             self._transport.pause_reading()
         self._wake()
@@ -138,22 +139,29 @@ class AsyncioLink(asyncio.BufferedProtocol):
             self._unread = 0
             return count
         if self._failure is not None:
-            raise ConnectionResetError(str(self._failure)) from self._failure
+            raise self._broken(self._failure)
         return 0 if self._ended else None
+
+    def _broken(self, failure: Exception) -> ConnectionResetError:
+        error = ConnectionResetError(str(failure))
+        error.__cause__ = failure
+        return error
 
     def _wake(self) -> None:
         reader = self._reader
         if reader is not None:
-            try:
-                news = self._news() if not reader.done() else 0
-            except OSError as error:
+            if reader.done():  # cancelled: what has come is for the next
                 self._reader = None
-                reader.set_exception(error)
-            else:
-                if news is not None:
-                    self._reader = None
-                    if not reader.done():
-                        reader.set_result(news)
+            elif self._unread:
+                self._reader = None
+                reader.set_result(self._unread)
+                self._unread = 0
+            elif self._failure is not None:
+                self._reader = None
+                reader.set_exception(self._broken(self._failure))
+            elif self._ended:
+                self._reader = None
+                reader.set_result(0)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

@@ -135,8 +135,9 @@ class Exchange(Local):
             command = flow.send(None)
             while True:
                 try:
-                    answer: Any = self._read_now(command) if type(command) is ReadAll else None
-                    if answer is None:
+                    if type(command) is Send:
+                        answer: Any = yield from self._send(command)
+                    elif type(command) is not ReadAll or (answer := self._read_now(command)) is None:
                         answer = yield from self.perform(command)
                 except AgentRunClientError as error:
                     command = flow.throw(error)
@@ -269,16 +270,18 @@ class Exchange(Local):
         """Sends a small request; returns the head of the answer."""
         timeout, wire = self._command.timeout, link.wire
         while True:
+            until = self._command.deadline if timeout.write is None else self._until(timeout.write)
             try:
-                count: int = yield Write(link, message, self._until(timeout.write), False)
+                count: int = yield Write(link, message, until, False)
             except OSError as error:
                 raise _unsent(error) from error
             if count == len(message):
                 break
             message = message[count:]
         while True:
+            until = self._command.deadline if timeout.read is None else self._until(timeout.read)
             try:
-                count = yield Read(link, self._until(timeout.read))
+                count = yield Read(link, until)
             except OSError as error:
                 raise _unread(wire, error) from error
             if not count:
