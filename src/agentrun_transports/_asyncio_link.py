@@ -167,7 +167,8 @@ class AsyncioLink(asyncio.BufferedProtocol):
 
     def _expire(self) -> None:
         self._timer, self._rings = None, inf
-        waiting: asyncio.Future[int] | asyncio.Future[None] | None = self._reader or self._waiter
+        reader = self._reader
+        waiting = self._waiter if reader is None or reader.done() else reader
         if waiting is None or waiting.done():
             return
         if self._loop.time() < self._deadline:

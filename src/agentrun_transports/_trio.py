@@ -12,6 +12,7 @@ import ssl
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from math import inf
@@ -82,7 +83,8 @@ class TrioLink:
 
     def expire(self) -> None:
         """Ends the wait for something to read: it has lasted too long."""
-        trio.lowlevel.notify_closing(self._plain.fileno())
+        with suppress(OSError):  # it is being closed at this moment
+            trio.lowlevel.notify_closing(self._plain.fileno())
 
     @property
     def awaits_answer(self) -> bool:

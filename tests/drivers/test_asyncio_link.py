@@ -15,7 +15,7 @@ from agentrun_transports._asyncio_link import AsyncioLink
 from agentrun_transports._network import Wait
 from agentrun_transports._tickets import Ticket
 from agentrun_transports._tls import TLSLayer, tls_context
-from drivers_support import LOOPS, awaited, run, turns
+from drivers_support import LOOPS, awaited, run, run_virtual, turns
 
 
 async def connected():
@@ -71,6 +71,25 @@ def test_asyncio_abort_twice_and_after_a_reset(backend):
         assert link.take_in() == 0
 
     run(backend, main)
+
+
+def test_asyncio_a_stall_is_bounded_after_a_silence_that_was():
+    """Whoever waits for consent in vain goes on to send; the timer is for that then."""
+
+    async def main():
+        link, peer = await connected()
+        loop = asyncio.get_running_loop()
+        with peer:
+            link.wire.begin("POST")
+            with pytest.raises(TimeoutError):
+                await awaited(link.read(loop.time() + 1))
+            await awaited(link.write(bytes(5_000_000), inf, watch=False))
+            with pytest.raises(TimeoutError):
+                await awaited(link.write(b"x", loop.time() + 1, watch=False))
+            link.abort()
+            await turns("asyncio")
+
+    run_virtual("asyncio", main)
 
 
 @pytest.mark.parametrize("backend", LOOPS)
