@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import math
 import os
 import selectors
 import socket
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import trio
@@ -249,7 +251,8 @@ class QuickServer:
                             selector.register(made, selectors.EVENT_READ)
                             pending[made] = b""
                             self.accepted += 1
-                            self.most = max(self.most, len(pending))
+                            # Those that have ended meanwhile are taken out when it is their turn.
+                            self.most = max(self.most, sum(map(is_open, pending)))
                         continue
                     try:
                         data = sock.recv(65536)
@@ -271,6 +274,16 @@ class QuickServer:
                         head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(content)
                         with contextlib.suppress(OSError):
                             sock.sendall(head + content)
+
+
+def is_open(sock: socket.socket) -> bool:
+    """Whether the peer has not closed it, as far as what has arrived tells."""
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -476,22 +489,38 @@ class _IdleSelector(selectors.DefaultSelector):
         if found or timeout == 0:
             return found
         found = super().select(self.loop.grace if self.loop.may_jump else None)
-        if not found and timeout is not None:
+        if not found and timeout is not None and self.loop.may_jump:
             self.loop.jump()
         return found
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """A loop whose time stands still, and jumps to the next timer when nothing else is left to do."""
+    """A loop whose time stands still, and jumps to the next timer when nothing else is left to do.
 
-    grace = 0.03  # real seconds in which loopback says what it has to say
+    What a thread does for it is something to do, however long the thread takes.
+    """
+
+    grace = 0.03  # real seconds in which the kernel hands on what loopback has been given
 
     def __init__(self) -> None:
         self._virtual = 1000.0
         selector = _IdleSelector()
         super().__init__(selector)
         selector.loop = self
-        self.may_jump = True
+        self._held = 0  # how much is under way that takes no virtual time
+
+    @property
+    def may_jump(self) -> bool:
+        return not self._held
+
+    def change(self, by: int) -> None:
+        self._held += by
+
+    def run_in_executor(self, *args: Any) -> Any:
+        self.change(+1)
+        work = super().run_in_executor(*args)
+        work.add_done_callback(lambda _: self.change(-1))
+        return work
 
     def time(self) -> float:
         return self._virtual
@@ -502,12 +531,54 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._virtual = max(self._virtual, when)
 
 
+class _Held:
+    """How much is under way that takes no virtual time: meanwhile trio's clock stands still."""
+
+    def __init__(self, clock: trio.testing.MockClock) -> None:
+        self._clock = clock
+        self._count = 0
+
+    def change(self, by: int) -> None:
+        self._count += by
+        self._clock.autojump_threshold = math.inf if self._count else VirtualLoop.grace
+
+    async def run_sync(self, *args: Any, **options: Any) -> Any:
+        """`trio.to_thread.run_sync` is this."""
+        self.change(+1)
+        try:
+            return await _run_sync(*args, **options)
+        finally:
+            self.change(-1)
+
+
+_run_sync = trio.to_thread.run_sync
+_held: trio.lowlevel.RunVar[_Held] = trio.lowlevel.RunVar("held")
+
+
 def run_virtual(backend: str, main: Callable[..., Any], *args: Any) -> Any:
-    """Runs with a clock that jumps to the next deadline when all is idle."""
-    if backend == "trio":
-        clock = trio.testing.MockClock(autojump_threshold=VirtualLoop.grace)
-        return trio.run(main, *args, clock=clock)
-    return run_asyncio(main, *args, loop_factory=VirtualLoop)
+    """Runs with a clock that jumps to the next deadline when all is idle, threads included."""
+    if backend != "trio":
+        return run_asyncio(main, *args, loop_factory=VirtualLoop)
+    clock = trio.testing.MockClock(autojump_threshold=VirtualLoop.grace)
+    held = _Held(clock)
+
+    async def whole() -> Any:
+        _held.set(held)
+        return await main(*args)
+
+    with mock.patch.object(trio.to_thread, "run_sync", held.run_sync):
+        return trio.run(whole, clock=clock)
+
+
+@contextmanager
+def standing_clock(backend: str) -> Iterator[None]:
+    """Around what a server is to answer: it takes its time, and none of that is virtual."""
+    clock: Any = _held.get() if backend == "trio" else asyncio.get_running_loop()
+    clock.change(+1)
+    try:
+        yield
+    finally:
+        clock.change(-1)
 
 
 def now(backend: str) -> float:

@@ -266,16 +266,13 @@ def test_a_redirect_is_told_with_where_it_leads():
     assert dict(describe(error, "get").facts)["location"] == "https://elsewhere/"
 
 
-def unused_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
 def test_a_refused_connection_ends_a_real_process_with_3(child_environment):
-    endpoint = f"http://127.0.0.1:{unused_port()}"
-    argv = [sys.executable, "-m", "agentrun_transports", "get", "resources", "--endpoint", endpoint, *ONCE]
-    ran = subprocess.run(argv, capture_output=True, text=True, env=child_environment, timeout=60)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens there, and nobody else gets it meanwhile
+        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        module = [sys.executable, "-m", "agentrun_transports"]
+        argv = [*module, "get", "resources", "--endpoint", endpoint, *ONCE]
+        ran = subprocess.run(argv, capture_output=True, text=True, env=child_environment, timeout=60)
     assert (ran.returncode, ran.stdout) == (3, "")
     facts = block(ran.stderr)
     assert endpoint in facts["error"]

@@ -152,7 +152,7 @@ def test_flags_win_over_the_environment(emulator, run, monkeypatch):
 
 def test_timeout_bounds_the_call(emulator, run):
     emulator.service.faults.add(Fault(delay=60))
-    ran = run("get", "resources", "--timeout", "0.05")
+    ran = run("get", "resources", "--timeout", "0.5")
     assert ran.code == 3
     assert "--timeout" in ran.err
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from agentrun_transports._cli.screen import Failure, Screen
 from agentrun_transports.cli import main
 from agentrun_transports.emulator import Fault
+from proto_strategies import PROPERTY
 
 MODULE = [sys.executable, "-m", "agentrun_transports"]
 
@@ -193,6 +194,7 @@ json_values = st.recursive(
 )
 
 
+@PROPERTY
 @given(json_values, st.sampled_from(["utf-8", "ascii", "latin-1", "cp1252"]))
 def test_any_json_can_be_written_anywhere_and_read_back(value, encoding):
     stream = Stream(encoding)
@@ -203,6 +205,7 @@ def test_any_json_can_be_written_anywhere_and_read_back(value, encoding):
     assert json.loads(text) == value
 
 
+@PROPERTY
 @given(st.text(st.characters()), st.sampled_from(["utf-8", "ascii", "cp1252"]))
 def test_any_message_can_be_written_anywhere(message, encoding):
     stream = Stream(encoding)

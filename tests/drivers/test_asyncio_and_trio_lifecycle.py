@@ -296,7 +296,6 @@ print("done")
 
 INTERRUPTS = {
     "blocking": """
-signal.setitimer(signal.ITIMER_REAL, 0.2)
 try:
     api.get("resources", headers={"x-emulator-fault": "delay=60"})
 except KeyboardInterrupt:
@@ -308,7 +307,6 @@ assert api.get("resources")["code"] == "SUCCESS"
     "asyncio": """
 async def main():
     quiet()
-    signal.setitimer(signal.ITIMER_REAL, 0.2)
     try:
         await api.get_async("resources", headers={"x-emulator-fault": "delay=60"})
     finally:
@@ -323,7 +321,6 @@ assert asyncio.run(several()) == {"SUCCESS"}
     "trio": """
 import trio
 async def main():
-    signal.setitimer(signal.ITIMER_REAL, 0.2)
     try:
         await api.get_async("resources", headers={"x-emulator-fault": "delay=60"})
     finally:
@@ -342,9 +339,16 @@ assert trio.run(once) == "SUCCESS"
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timers")
 @pytest.mark.parametrize("driver", INTERRUPTS)
 def test_keyboard_interrupt_amid_a_call(driver, emulator):
+    # The alarm is set once the call has its connection: before that, much is imported on first need.
     begin = """
 import signal
+from agentrun_proto import ConnectionOpened
 signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+alarms = [0.2]
+def listener(event):
+    if isinstance(event, ConnectionOpened) and alarms:
+        signal.setitimer(signal.ITIMER_REAL, alarms.pop())
+api = DataAPI("r", ResourceType.Runtime, listener=listener)
 """
     assert_silent(PROLOGUE + begin + INTERRUPTS[driver], "interrupted", **emulator.environment)
 

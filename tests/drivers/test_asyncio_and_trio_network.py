@@ -31,7 +31,7 @@ from drivers_support import (
     sockets,
     turns,
 )
-from transports_support import Announce, BeforeBody, Close, Pause, RawServer, Say, Stall, answer
+from transports_support import PATIENCE, Announce, BeforeBody, Close, Pause, RawServer, Say, Stall, answer
 
 EVIL = answer({"evil": True})
 SIZES = {"small": 10, "buffer": 60_000, "large": 200_000, "pieces": 600_000}
@@ -47,7 +47,7 @@ def serve(scheme, authority, *scripts, **options):
 
 
 def open_client(backend, server, authority, **options):
-    return native(backend)(server.config(timeout=8.0), tls=TLS(ca_file=authority.ca_file), **options)
+    return native(backend)(server.config(), tls=TLS(ca_file=authority.ca_file), **options)
 
 
 # --- whose answer it is
@@ -112,7 +112,7 @@ class TwoRecordServer:
     def config(self):
         return Config(
             data_endpoint=f"https://127.0.0.1:{self._listener.getsockname()[1]}",
-            timeout=8.0,
+            timeout=PATIENCE,
             retry=Retry.never(),
         )
 
@@ -222,7 +222,7 @@ def test_connection_dropped_as_the_next_request_arrives(backend, authority):
 
     async def main():
         with RawServer(answer({"n": 1}), (Close(),), answer({"n": 2}), (Close(),)) as server:
-            client = native(backend)(server.config(timeout=8.0))
+            client = native(backend)(server.config())
             assert await client.get("first") == {"n": 1}
             assert await client.get("second") == {"n": 2}
             assert server.connections == 2
@@ -239,7 +239,7 @@ def test_connection_dropped_as_the_next_request_arrives(backend, authority):
 def test_connection_reset_amid_an_answer(backend):
     async def main():
         with RawServer((Say(answer({"n": 1})[:-3]), Close())) as server:
-            client = native(backend)(server.config(timeout=8.0))
+            client = native(backend)(server.config())
             with pytest.raises(TransportError, match="middle of the answer"):
                 await client.get("first")
             assert await client.get("own") == {"target": "/2025-09-10/agents/own"}
@@ -454,9 +454,9 @@ def test_a_name_that_is_none(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_refused(backend):
     async def main():
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
-        with RawServer() as server:
+        with socket.socket() as taken, RawServer() as server:
+            taken.bind(("127.0.0.1", 0))  # nobody listens there, and nobody else gets it meanwhile
+            port = taken.getsockname()[1]
             client = native(backend)(server.config(data_endpoint=f"http://127.0.0.1:{port}"))
             for _ in range(3):
                 with pytest.raises(ConnectError):
@@ -493,7 +493,7 @@ def test_a_slow_call_holds_no_other_up(backend):
     async def main():
         order = []
         with RawServer((Pause(go), Say(answer({"n": 0})))) as server:
-            client = native(backend)(server.config(timeout=8.0))
+            client = native(backend)(server.config())
 
             async def slow():
                 order.append((await client.get("slow"))["n"])
@@ -526,7 +526,7 @@ def test_a_peer_that_says_goodbye_amid_a_long_body(backend, scheme, authority):
     async def main():
         before = settled_sockets()
         with serve(scheme, authority, (BeforeBody(), HalfClose(gone))) as server:
-            client = native(backend)(server.config(timeout=20.0), tls=TLS(ca_file=authority.ca_file))
+            client = native(backend)(server.config(), tls=TLS(ca_file=authority.ca_file))
             with pytest.raises(IncompleteError):
                 await client.post("big", b"x" * 30_000_000)
             assert await client.get("own") == {"target": "/2025-09-10/agents/own"}
@@ -545,7 +545,7 @@ def test_an_answer_amid_a_long_body_that_nobody_reads(backend, scheme, authority
     async def main():
         script = (BeforeBody(), Say(answer(b"", "413 Too Large")), Stall())
         with serve(scheme, authority, script) as server:
-            client = native(backend)(server.config(timeout=20.0), tls=TLS(ca_file=authority.ca_file))
+            client = native(backend)(server.config(), tls=TLS(ca_file=authority.ca_file))
             with pytest.raises(PayloadTooLargeError):
                 await client.post("big", b"x" * 30_000_000)
             assert await client.get("own") == {"target": "/2025-09-10/agents/own"}

@@ -10,6 +10,7 @@ Rules of this file: nothing is timed; a limit is lowered whenever the count is.
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import sys
 import threading
@@ -36,6 +37,7 @@ class Counted:
     def __init__(self) -> None:
         self.python: Counter[str] = Counter()
         self.c: Counter[str] = Counter()
+        self._collects = gc.isenabled()
 
     def _tell(self, frame: Any, event: str, argument: Any) -> None:
         if event == "call":
@@ -45,11 +47,14 @@ class Counted:
             self.c[f"{of}{argument.__name__}"] += 1
 
     def __enter__(self) -> Counted:
+        gc.disable()  # what is called for the garbage of earlier tests is none of ours
         sys.setprofile(self._tell)
         return self
 
     def __exit__(self, *_: object) -> None:
         sys.setprofile(None)
+        if self._collects:
+            gc.enable()
 
     @property
     def total(self) -> float:

@@ -544,9 +544,10 @@ def test_an_async_provider_that_fails(backend, transport, emulator):
 
 @on_every_driver
 def test_the_wait_for_a_credential_is_part_of_the_call(name, emulator):
-    release = threading.Event()
+    release, asked = threading.Event(), []
 
     def provider():
+        asked.append(1)
         assert release.wait(PATIENCE)
         return token()
 
@@ -562,7 +563,9 @@ def test_the_wait_for_a_credential_is_part_of_the_call(name, emulator):
         assert emulator.requests.count == sent
         release.set()
         until(boarding.landed, driver, provided(emulator, token))
-        assert driver.run(get(endpoint))["code"] == "SUCCESS"  # the late one is kept
+        patient = endpoint.overlaid(Config(timeout=PATIENCE))
+        assert driver.run(get(patient))["code"] == "SUCCESS"
+    assert asked == [1], "the late one is kept"
 
 
 # --- ends

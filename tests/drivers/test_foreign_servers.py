@@ -102,10 +102,15 @@ http {{
 """
 
 
-def free_ports(count):
+@contextlib.contextmanager
+def kept_ports(count):
+    """Free ports, kept from whoever takes any: bound, and not listening, which a server may do beside it."""
     with contextlib.ExitStack() as stack:
-        socks = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [sock.getsockname()[1] for sock in socks]
+        socks = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in socks:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("127.0.0.1", 0))
+        yield [sock.getsockname()[1] for sock in socks]
 
 
 @pytest.fixture(scope="module")
@@ -143,27 +148,27 @@ class Server:
 
 @contextlib.contextmanager
 def nginx(folder, authority, *, idle="75s", requests=1000):
-    plain, tls = free_ports(2)
     (folder / "content").write_bytes(bytes(range(256)) * 4096)
     (folder / "big.json").write_text('{"filler": "' + "x" * 100_000 + '"}')
     os.chmod(folder, 0o755)
-    (folder / "nginx.conf").write_text(
-        CONFIGURATION.format(
-            folder=folder,
-            plain=plain,
-            tls=tls,
-            cert=authority.cert_file,
-            key=authority.key_file,
-            idle=idle,
-            requests=requests,
+    with kept_ports(2) as (plain, tls):
+        (folder / "nginx.conf").write_text(
+            CONFIGURATION.format(
+                folder=folder,
+                plain=plain,
+                tls=tls,
+                cert=authority.cert_file,
+                key=authority.key_file,
+                idle=idle,
+                requests=requests,
+            )
         )
-    )
-    command = [NGINX, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
-    server = Server(command, (plain, tls), folder / "output.log")
-    try:
-        yield server
-    finally:
-        server.close()
+        options = ["-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
+        server = Server([NGINX, *options], (plain, tls), folder / "output.log")
+        try:
+            yield server
+        finally:
+            server.close()
 
 
 @pytest.fixture(scope="module")
@@ -181,17 +186,16 @@ def asgi(request, tmp_path_factory, authority):
         pytest.skip(f"{name} is not installed")
     folder = tmp_path_factory.mktemp(name)
     (folder / "application.py").write_text(APPLICATION)
-    (port,) = free_ports(1)
     cert, key = authority.cert_file, authority.key_file
-    options = {
-        "uvicorn": f"--host 127.0.0.1 --port {port} --ssl-certfile {cert} --ssl-keyfile {key}",
-        "hypercorn": f"--bind 127.0.0.1:{port} --certfile {cert} --keyfile {key}",
-    }[name].split()
-    server = Server(
-        [sys.executable, "-m", name, "application:application", *options], (port,), folder / "log", cwd=folder
-    )
-    yield server
-    server.close()
+    with kept_ports(1) as (port,):
+        options = {
+            "uvicorn": f"--host 127.0.0.1 --port {port} --ssl-certfile {cert} --ssl-keyfile {key}",
+            "hypercorn": f"--bind 127.0.0.1:{port} --certfile {cert} --keyfile {key}",
+        }[name].split()
+        command = [sys.executable, "-m", name, "application:application", *options]
+        server = Server(command, (port,), folder / "log", cwd=folder)
+        yield server
+        server.close()
 
 
 class Client:

@@ -324,10 +324,10 @@ def test_a_client_that_leaves_under_tls_is_noticed():
 def test_what_a_client_sends_during_a_pause_is_answered_later(emulator):
     with plug(emulator) as sock:
         sock.sendall(request(f"{AGENTS}/lines?count=3", "pace=0.05"))
-        until(sock, b'{"number":1}\n')
+        first = until(sock, b'{"number":1}\n')  # and more, if we are slow
         for byte in request(f"{AGENTS}/lines?count=1&from=9"):
             sock.sendall(bytes([byte]))
-        assert b'{"number":2}\n' in until(sock, b'{"number":9}\n')
+        assert b'{"number":2}\n' in first + until(sock, b'{"number":9}\n')
 
 
 def test_a_client_that_sends_without_end_during_a_pause_is_not_read_without_end(emulator):

@@ -519,6 +519,32 @@ def test_close_leaves_nothing():
         gc.collect()
 
 
+def test_close_joins_a_thread_that_has_just_let_go_of_its_connection(monkeypatch):
+    """It is a thread for a moment more, and whoever counts threads after a close would find it."""
+    over, go = threading.Event(), threading.Event()
+    run, joined = Emulator._run, []
+
+    def lingering(self, connection):
+        run(self, connection)
+        over.set()
+        assert go.wait(PATIENCE)
+
+    def join():
+        joined.append(thread)
+        go.set()
+        threading.Thread.join(thread)
+
+    monkeypatch.setattr(Emulator, "_run", lingering)
+    with Emulator() as emulator:
+        with plug(emulator):
+            pass
+        assert over.wait(PATIENCE)
+        (thread,) = [each for each in threading.enumerate() if each.name == "emulator-1"]
+        thread.join = join
+    go.set()
+    assert joined == [thread]
+
+
 class Accepts:
     """In the place of the listening socket: what `first` does is done once, before that one's turn."""
 

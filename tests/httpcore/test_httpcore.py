@@ -205,9 +205,10 @@ def test_cancelled_while_a_proxy_is_silent(authority):
     """httpcore would count a connection that never came to be for ever, and leave its socket open."""
     path, _, _ = authority
     options = {"tls": TLS(ca_file=str(path)), "limits": Limits(total=1, per_origin=1)}
+    patient = Config(timeout=30.0)  # what is cancelled does not end before that
 
     async def on_asyncio(client):
-        task = asyncio.ensure_future(client.get("a"))
+        task = asyncio.ensure_future(client.get("a", config=patient))
         await asyncio.get_running_loop().run_in_executor(None, server.accepted.wait)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -215,7 +216,7 @@ def test_cancelled_while_a_proxy_is_silent(authority):
 
     async def on_trio(client):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(client.get, "a")
+            nursery.start_soon(partial(client.get, "a", config=patient))
             await trio.to_thread.run_sync(server.accepted.wait)
             nursery.cancel_scope.cancel()
 
@@ -234,13 +235,14 @@ def test_cancelled_while_a_proxy_is_silent(authority):
 
 
 def test_a_proxy_that_is_not_there(run):
-    with ScriptedServer() as server:
-        port = server.port
-    make = client_of(
-        Config(data_endpoint="http://service.test", retry=Retry.never()), proxy=f"http://127.0.0.1:{port}"
-    )
-    with pytest.raises(ConnectError, match=f"127.0.0.1:{port}"):
-        run(make, [("get", "resources")])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens there, and nobody else gets it meanwhile
+        port = taken.getsockname()[1]
+        make = client_of(
+            Config(data_endpoint="http://service.test", retry=Retry.never()), proxy=f"http://127.0.0.1:{port}"
+        )
+        with pytest.raises(ConnectError, match=f"127.0.0.1:{port}"):
+            run(make, [("get", "resources")])
 
 
 # --- TLS and HTTP/2

@@ -34,6 +34,7 @@ from agentrun_transports.emulator import Fault, Service
 from agentrun_transports.testing import FaultModel, Simulation, SimulationFailure, Standstill, simulate
 from agentrun_transports.testing._world import EPOCH, Dial, World
 from agentrun_transports.testing.choices import Choices, shortest
+from proto_strategies import PROPERTY
 
 from .workload import DRIVERS
 
@@ -118,6 +119,7 @@ def test_a_script_says_all_that_goes_wrong():
     assert len(choices.random("x", 40)) == 40
 
 
+@PROPERTY
 @given(st.sets(st.sampled_from("abcdefghijkl"), min_size=1), st.sets(st.sampled_from("abcdefghijkl")))
 def test_what_is_left_of_a_script_is_what_it_takes(present, needed):
     if not needed <= present:

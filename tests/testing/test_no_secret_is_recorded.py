@@ -23,6 +23,7 @@ from agentrun_transports.emulator import Emulator
 from agentrun_transports.testing import CannedTransport, Player, Recorder, Reply
 from agentrun_transports.testing.memory import FromMemory
 from agentrun_transports.testing.redaction import Redaction, is_secret_field, shown_url
+from proto_strategies import PROPERTY
 from proxy_servers import HTTPProxyServer
 from testing_support import clean_environment
 
@@ -403,6 +404,7 @@ def test_fields_that_are_kept():
     ]
 
 
+@PROPERTY
 @given(
     st.lists(st.binary(max_size=20), max_size=4),
     st.text("abcdefghijklmnopqrstuvwxyz0123456789+/=", min_size=8, max_size=30),

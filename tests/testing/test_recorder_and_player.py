@@ -382,7 +382,7 @@ def test_failures_of_real_connections_are_played(kind, transport, path):
     assert play(path, program, kind=kind, config=config) == recorded
 
 
-@pytest.mark.parametrize("timeout", [0.05, Timeout(total=60, read=0.05)])
+@pytest.mark.parametrize("timeout", [0.5, Timeout(total=60, read=0.05)])
 def test_a_timeout_is_played_at_once(timeout, path):
     async def program(client):
         try:
@@ -395,7 +395,7 @@ def test_a_timeout_is_played_at_once(timeout, path):
         config = config.merge(Config(data_endpoint=server.url))
         with Recorder(path) as recorder:
             recorded = run_program("blocking", program, config, transport=recorder)
-    assert recorded == (1 if timeout == 0.05 else 3)
+    assert recorded == (1 if timeout == 0.5 else 3)
     assert play(path, program, config=config) == recorded
 
 

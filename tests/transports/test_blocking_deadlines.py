@@ -1,6 +1,8 @@
 """Deadlines over real sockets: the right class for each phase, in time, and the client goes on working.
 
 The exact times are asserted on a turned clock in `test_exchange_torture.py`; here only that it is soon.
+
+Rules of this file: the call that is to be late has a short timeout, and no other has.
 """
 
 from __future__ import annotations
@@ -84,15 +86,14 @@ def test_connect(driver, full_backlog, timeout):
 
 
 def test_refused(driver):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with driver.client(
-        Config(data_endpoint=f"http://127.0.0.1:{port}", timeout=5, retry=Retry.never())
-    ) as client:
-        with pytest.raises(ConnectError) as caught:
-            client.call("POST", "a")
-        assert not caught.value.may_be_processed
-        assert not isinstance(caught.value, TimeoutExceeded)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens there, and nobody else gets it meanwhile
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with driver.client(Config(data_endpoint=url, timeout=PATIENCE, retry=Retry.never())) as client:
+            with pytest.raises(ConnectError) as caught:
+                client.call("POST", "a")
+            assert not caught.value.may_be_processed
+            assert not isinstance(caught.value, TimeoutExceeded)
 
 
 @pytest.mark.parametrize("timeout", [SHORT, Timeout(write=SHORT)], ids=["total", "part"])
@@ -101,10 +102,12 @@ def test_write(driver, timeout, size):
     """A peer that never reads."""
     with (
         RawServer((BeforeBody(), Stall()), on_accept=small_buffer) as server,
-        driver.client(server.config(timeout=timeout)) as client,
+        driver.client(server.config()) as client,
     ):
-        data = bytes(size)
-        assert_ends_soon(lambda: client.call("POST", "a", data=data), WriteTimeout, processed=True)
+        data, config = bytes(size), Config(timeout=timeout)
+        assert_ends_soon(
+            lambda: client.call("POST", "a", data=data, config=config), WriteTimeout, processed=True
+        )
         assert_next_call_is_right(client)
 
 
@@ -119,9 +122,10 @@ def test_write_of_an_upload(driver, tmp_path, timeout):
         file.truncate(64_000_000)
     with (
         RawServer((BeforeBody(), Stall()), on_accept=small_buffer) as server,
-        driver.client(server.config(timeout=timeout)) as client,
+        driver.client(server.config()) as client,
     ):
-        assert_ends_soon(lambda: client.upload("a", path, "/x"), WriteTimeout, processed=True)
+        config = Config(timeout=timeout)
+        assert_ends_soon(lambda: client.upload("a", path, "/x", config=config), WriteTimeout, processed=True)
         assert_next_call_is_right(client)
 
 
@@ -176,13 +180,13 @@ def test_write_under_tls_to_a_peer_that_drips(driver, tmp_path, monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", with_a_small_buffer)
     with SlowReader(tmp_path) as server:
-        config = Config(data_endpoint="https://127.0.0.1", timeout=0.6, retry=Retry.never())
+        config = Config(data_endpoint="https://127.0.0.1", timeout=1.0, retry=Retry.never())
         tls = TLS(ca_file=server.ca_file)
         with driver.client(config, tls=tls, unix_socket=server.path) as client:
             began = time.monotonic()
             with pytest.raises(WriteTimeout):
                 client.call("POST", "a", data=bytes(16_000_000))
-            # One piece of 256 KiB is 16 records, each of which would have its own 0.6 s.
+            # One piece of 256 KiB is 16 records, each of which would have its own second, and takes 0.2 s.
             assert time.monotonic() - began < 2.5
 
 
@@ -208,7 +212,7 @@ def test_a_slow_write_is_no_stall(driver, tmp_path, monkeypatch):
             while b"\r\n\r\n" not in pending:
                 pending += sock.recv(4096)
             left = size - len(pending.partition(b"\r\n\r\n")[2])
-            while left > 0 and not over.wait(0.04):
+            while left > 0 and not over.wait(0.1):  # 19 times: longer than one stall may be, by far less each
                 data = sock.recv(16384, socket.MSG_WAITALL) if left > 16384 else sock.recv(left)
                 if not data:
                     return
@@ -217,7 +221,7 @@ def test_a_slow_write_is_no_stall(driver, tmp_path, monkeypatch):
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    config = Config(data_endpoint="http://127.0.0.1", timeout=Timeout(write=SHORT), retry=Retry.never())
+    config = Config(data_endpoint="http://127.0.0.1", timeout=Timeout(write=1.0), retry=Retry.never())
     try:
         with driver.client(config, unix_socket=path) as client:
             assert client.call("POST", "a", data=bytes(size)) == {"ok": 1}
@@ -235,16 +239,18 @@ def test_a_slow_write_is_no_stall(driver, tmp_path, monkeypatch):
     ids=["nothing", "half_a_head", "half_a_body", "most_of_a_body"],
 )
 def test_read(driver, said, timeout):
-    with RawServer((Say(said), Stall())) as server, driver.client(server.config(timeout=timeout)) as client:
-        assert_ends_soon(lambda: client.call("POST", "a"), ReadTimeout, processed=True)
+    with RawServer((Say(said), Stall())) as server, driver.client(server.config()) as client:
+        config = Config(timeout=timeout)
+        assert_ends_soon(lambda: client.call("POST", "a", config=config), ReadTimeout, processed=True)
         assert_next_call_is_right(client)
 
 
 @pytest.mark.hostile("answers-silence")
 def test_read_of_a_drip_that_never_falls_silent(driver):
     script = (Say(answer(b"x", length=10**6)), Repeat(b"y", pause=0.02))
-    with RawServer(script) as server, driver.client(server.config(timeout=SHORT)) as client:
-        assert_ends_soon(lambda: client.call("POST", "a"), ReadTimeout, processed=True)
+    with RawServer(script) as server, driver.client(server.config()) as client:
+        config = Config(timeout=SHORT)
+        assert_ends_soon(lambda: client.call("POST", "a", config=config), ReadTimeout, processed=True)
         assert_next_call_is_right(client)
 
 
@@ -258,21 +264,23 @@ def test_pool(driver, timeout):
     script = (Pause(go_on), Say(answer({"ok": 1})))
     with (
         RawServer(script) as server,
-        driver.client(server.config(timeout=timeout), limits=Limits(total=1)) as client,
+        driver.client(server.config(), limits=Limits(total=1)) as client,
     ):
-        slow = server.config(timeout=PATIENCE)
+        config = Config(timeout=timeout)
         results = []
 
         def first():
             asked.set()
-            results.append(client.call("GET", "first", config=slow))
+            results.append(client.call("GET", "first"))
 
         thread = threading.Thread(target=first)
         thread.start()
         try:
             while not server.requests:
                 asked.wait(0.01)
-            assert_ends_soon(lambda: client.call("POST", "second"), PoolTimeout, processed=False)
+            assert_ends_soon(
+                lambda: client.call("POST", "second", config=config), PoolTimeout, processed=False
+            )
         finally:
             go_on.set()
             thread.join(PATIENCE)

@@ -186,7 +186,7 @@ def test_413_from_a_peer_that_reads_no_further(driver, large, pause):
     late = Repeat(b"", times=1, pause=pause)  # by then the socket's buffers are full
     with (
         RawServer((BeforeBody(), late, Say(REFUSAL), Stall())) as server,
-        driver.client(server.config(timeout=Timeout(write=1.0, total=20.0))) as client,
+        driver.client(server.config(timeout=Timeout(write=5.0, total=20.0))) as client,
     ):
         with pytest.raises(PayloadTooLargeError):
             client.upload("upload", large, "/target")

@@ -270,7 +270,7 @@ def test_413_from_a_peer_that_reads_no_further_under_tls(driver, authority, tmp_
     refusal = answer({"code": "ERR_TOO_LARGE"}, "413 Content Too Large")
     script = (BeforeBody(), Repeat(b"", times=1, pause=pause), Say(refusal), Stall())
     with RawServer(script, context=authority.context()) as server:
-        config = server.config(timeout=Timeout(write=1.0, total=20.0))
+        config = server.config(timeout=Timeout(write=5.0, total=20.0))
         with driver.client(config, tls=TLS(ca_file=authority.file)) as client:
             with pytest.raises(PayloadTooLargeError):
                 client.upload("upload", path, "/x")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agentrun_transports import _crc64
 from agentrun_transports._crc64 import CRC64
+from proto_strategies import PROPERTY
 
 
 def by_definition(data: bytes) -> int:
@@ -42,11 +43,13 @@ def test_of_nothing():
     assert CRC64().digest() == bytes(8)
 
 
+@PROPERTY
 @given(st.binary(max_size=200))
 def test_any_bytes(data):
     assert of(data) == by_definition(data)
 
 
+@PROPERTY
 @given(st.binary(max_size=100), st.lists(st.integers(0, 100), max_size=6))
 def test_in_any_pieces(data, cuts):
     """Pieces of an odd length leave no byte behind."""

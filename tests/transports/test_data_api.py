@@ -228,7 +228,7 @@ def test_a_config_of_one_call():
         assert not {"x-b", "x-call"} & third.keys()
         assert server.requests[2].target == "/2025-09-10/agents/a"
     with RawServer((Stall(),)) as server, api(server) as client, pytest.raises(ReadTimeout):
-        client.get("a", config=Config(timeout=0.2))
+        client.get("a", config=Config(timeout=0.5))
 
 
 def test_an_endpoint_of_one_call():

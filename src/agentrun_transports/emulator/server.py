@@ -81,6 +81,7 @@ class Emulator:
         self._ssl_context = ssl_context
         self._lock = threading.Lock()
         self._connections: dict[Connection, threading.Thread] = {}
+        self._ended: list[threading.Thread] = []  # whose connection is over, and which are so in a moment
         self._accepted = 0
         with ExitStack() as stack:
             self._listener = stack.enter_context(_listen(host, port, unix_socket))
@@ -148,10 +149,10 @@ class Emulator:
             self._wake.send(b"\0")
             self._acceptor.join()
             with self._lock:
-                running = dict(self._connections)
+                running, ended = dict(self._connections), self._ended
             for connection in running:
                 connection.shut_down()
-            for thread in running.values():
+            for thread in [*running.values(), *ended]:
                 thread.join()
             self._made.close()
 
@@ -188,6 +189,9 @@ class Emulator:
         )
         with self._lock:
             self._connections[connection] = thread
+            ended, self._ended = self._ended, []
+        for over in ended:
+            over.join()
         thread.start()
 
     def _run(self, connection: Connection) -> None:
@@ -195,7 +199,7 @@ class Emulator:
             connection.run()
         finally:
             with self._lock:
-                del self._connections[connection]
+                self._ended.append(self._connections.pop(connection))
 
 
 def _listen(host: str, port: int, unix_socket: Path | str | None) -> socket.socket:

@@ -86,6 +86,7 @@ __all__ = [
 Result = TypeVar("Result")
 
 _SHORT = 0.2  # seconds until a timeout that is meant to be met
+_LATER = 1.0  # the same, where something else is to happen before it
 _BIG = 24 << 20  # bytes: more than the buffers of both ends hold
 
 _ONCE = Retry.never()  # most rows are about one attempt
@@ -221,8 +222,9 @@ class Stage:
         _must(self.driver.open in (None, 0), f"{self.driver.open} connections are open after a failure")
 
     def assert_next_is_right(self, endpoint: DataEndpoint) -> None:
-        """The next call gets its own answer; only of a scripted server."""
-        own = self.driver.run(_get(endpoint, "own"))
+        """The next call gets its own answer, in whatever time; only of a scripted server."""
+        patient = endpoint.overlaid(Config(timeout=PATIENCE))
+        own = self.driver.run(_get(patient, "own"))
         _must(own == {"target": "/2025-09-10/n/own"}, f"the next call got {own!r}")
 
 
@@ -360,7 +362,7 @@ def _pool_timeout(stage: Stage) -> None:
     driver = stage.driver
     if not isinstance(driver, Concurrent):
         raise NotApplicable("the driver runs one operation at a time")
-    _, endpoint = stage.script([Step.STALL], timeout=Timeout(total=PATIENCE, read=3 * _SHORT, pool=_SHORT))
+    _, endpoint = stage.script([Step.STALL], timeout=Timeout(total=PATIENCE, read=_LATER, pool=_SHORT))
     first, second = driver.together([_get(endpoint, "first"), _get(endpoint, "second")])
     kinds: set[type[Any]] = {type(first), type(second)}
     _must(kinds == {ReadTimeout, PoolTimeout}, f"{first!r}, {second!r}")
@@ -397,7 +399,7 @@ def _read_timeout(stage: Stage) -> None:
 def _read_timeout_in_body(stage: Stage) -> None:
     _, endpoint = stage.script(
         [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", Step.STALL],
-        timeout=Timeout(total=PATIENCE, read=_SHORT),
+        timeout=Timeout(total=PATIENCE, read=_LATER),
     )
     stage.fail(_get(endpoint, "silence"), ReadTimeout)
     stage.assert_closed()
@@ -406,7 +408,7 @@ def _read_timeout_in_body(stage: Stage) -> None:
 
 def _deadline(stage: Stage) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
-    _, endpoint = stage.script([head, Drip(b"y")], timeout=2 * _SHORT)
+    _, endpoint = stage.script([head, Drip(b"y")], timeout=_LATER)
     stage.fail(_get(endpoint, "drip"), ReadTimeout)
     stage.assert_closed()
 
