@@ -342,7 +342,7 @@ def merge_pairs(existing: str, encoded: Mapping[str, list[str]]) -> str:
 
 def encode_query(query: Mapping[str, Any]) -> dict[str, list[str]]:
     """Query parameters as encoded ``name=value`` pairs by name; see `merge_query` for the types."""
-    if type(query) is not dict and not isinstance(query, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers exist
+    if not isinstance(query, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers exist
         raise TypeError(f"a query is a mapping of names to values, not {type(query).__name__}")
     encoded: dict[str, list[str]] = {}
     for name, value in query.items():
