@@ -13,7 +13,8 @@ What keeps the numbers honest:
   is named in the output; nobody is dropped in silence.
 
 The rooms: `sections` says what is measured, `contenders` who is, `worker` is the process that a contender
-lives in, `runner` plays the rounds, `results` holds and computes the figures, `report` and `plot` show them.
+lives in, `runner` plays the rounds, `results` holds and computes the figures, `report` and `plot` show them,
+`summary` holds several runs against the bars. Under TLS it is nginx that answers (`tls_server`).
 `footprint` measures what needs no server: start-up and dependencies. `big_files` is a command of its own:
 what a gibibyte leaves in memory, sends over the wire when it is cut, and holds up.
 """

@@ -6,12 +6,17 @@ import argparse
 import json
 import sys
 import time
+from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks import contenders, footprint, machine, report, server
+from benchmarks import contenders, footprint, machine, report, server, tls_server
 from benchmarks.runner import Settings, run_section
-from benchmarks.sections import NOT_YET, SECTIONS
+from benchmarks.sections import SECTIONS
+
+if TYPE_CHECKING:
+    from benchmarks.results import SectionResult
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -29,7 +34,7 @@ def arguments() -> argparse.ArgumentParser:
         "--contender", action="append", default=[], metavar="NAME", help="only these; patterns too"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here")
-    parser.add_argument("--rounds", type=int, help="how many rounds (default: 7, quick: 3)")
+    parser.add_argument("--rounds", type=int, help="how many rounds (default: 7, quick: 2)")
     parser.add_argument(
         "--python",
         action="append",
@@ -64,36 +69,44 @@ def main(argv: list[str] | None = None) -> int:
     machine.allow_many_files()
     client_core, server_core = machine.cores()
     settings = Settings(
-        rounds=options.rounds or (3 if options.quick else 7),
+        rounds=options.rounds or (2 if options.quick else 7),
         round_seconds=0.03 if options.quick else 0.3,
         transfer_mib=16 if options.quick else 256,
         transfer_rounds=options.rounds or (2 if options.quick else 5),
+        events=1_000 if options.quick else 10_000,
         client_core=client_core,
         only=only,
         interpreters=dict(pair.split("=", 1) for pair in options.python),
     )
     described = machine.describe()
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    results = []
-    with server.running(server_core) as running:
-        print(report.heading(described, running.kind, (client_core, server_core)))
-        for section in SECTIONS:
-            if section.name in chosen:
-                results.append(run_section(section, settings, running.port, progress))
+    results: list[SectionResult] = []
+    sections = [section for section in SECTIONS if section.name in chosen]
+    without_server: dict[str, str] = {}
+    tls_kind = ""
+    with ExitStack() as stack:
+        running = {False: stack.enter_context(server.running(server_core))}
+        if any(section.tls for section in sections):
+            try:
+                running[True] = stack.enter_context(tls_server.running(server_core))
+                tls_kind = running[True].kind
+            except tls_server.Unavailable as error:
+                without_server = {section.name: str(error) for section in sections if section.tls}
+        kind = running[False].kind
+        print(report.heading(described, kind, tls_kind, (client_core, server_core)))
+        for section in sections:
+            if section.name not in without_server:
+                results.append(run_section(section, settings, running[section.tls], progress))
                 progress("")
                 print(f"\n{report.section_text(results[-1])}", flush=True)
-        kind = running.kind
     if footprint.NAME in chosen:
         results.append(footprint.measure(settings, progress))
         progress("")
         print(f"\n{report.section_text(results[-1])}")
     print(f"\n{report.bars_text(results)}")
     left_out = [name for name in names if name not in chosen]
-    print(
-        f"\nNot measured in this run: {', '.join(left_out) or 'nothing'}.",
-        f"\nNot there yet: {', '.join(NOT_YET)}.",
-        sep="",
-    )
+    left_out += [f"{name} ({why})" for name, why in without_server.items()]
+    print(f"\nNot measured in this run: {', '.join(left_out) or 'nothing'}.")
 
     if options.json:
         document = {
@@ -103,11 +116,11 @@ def main(argv: list[str] | None = None) -> int:
             "rounds": settings.rounds,
             "machine": described,
             "server": kind,
+            "tls_server": tls_kind,
             "client_core": client_core,
             "server_core": server_core,
             "sections": [result.as_json() for result in results],
             "not_measured": left_out,
-            "not_there_yet": list(NOT_YET),
         }
         options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return 0

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 OURS = "agentrun-proto"
 MIB = 1024 * 1024
+TRANSFERS = tuple(
+    f"{transfer}{loop}" for loop in ("", "-asyncio", "-trio") for transfer in ("download", "multipart")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,13 +103,22 @@ BARS: tuple[Bar, ...] = (
     ),
     *(
         Bar(
+            what=f"events, {loop}: CPU against raw, with the JSON parsed",
+            section=f"events-{loop}",
+            against=("raw",),
+            at_most=2.0,
+        )
+        for loop in ("blocking", "asyncio", "trio")
+    ),
+    *(
+        Bar(
             what=f"{transfer}: wall time against raw",
             section=transfer,
             against=("raw",),
             at_most=1 / 0.8,
             figure="wall",
         )
-        for transfer in ("download", "multipart")
+        for transfer in TRANSFERS
     ),
     *(
         Bar(
@@ -117,9 +129,24 @@ BARS: tuple[Bar, ...] = (
             figure="memory_growth",
             scale=1 / MIB,
         )
-        for transfer in ("download", "multipart")
+        for transfer in TRANSFERS
     ),
     Bar(
         what="import: CPU over a bare interpreter, ms", section="footprint", against=(), at_most=25, scale=1e3
+    ),
+    Bar(
+        what="install: distributions, h11 and ours",
+        section="footprint",
+        against=(),
+        at_most=2,
+        figure="distributions",
+    ),
+    Bar(
+        what="install: size, MiB",
+        section="footprint",
+        against=(),
+        at_most=1,
+        figure="installed",
+        scale=1 / MIB,
     ),
 )

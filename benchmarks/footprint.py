@@ -35,8 +35,9 @@ print(json.dumps({{"cpu": cpu, "wall": wall, "memory_growth": peak() - memory,
 """
 
 CLOSURE = """
-import json, re, sys
+import json, os, re, sys
 from importlib import metadata
+from pathlib import Path
 wanted, found, size = [sys.argv[1]], set(), 0
 while wanted:
     name = re.sub("[-_.]+", "-", wanted.pop()).lower()
@@ -51,6 +52,10 @@ while wanted:
         path = file.locate()
         if "__pycache__" not in file.parts and path.is_file():
             size += path.stat().st_size
+        if path.suffix == ".pth":  # an editable install names the folders of its sources here
+            for folder in filter(os.path.isdir, set(path.read_text().splitlines())):
+                sources = (source for source in Path(folder).rglob("*") if "__pycache__" not in source.parts)
+                size += sum(source.stat().st_size for source in sources if source.is_file())
     for line in distribution.requires or ():
         if "extra ==" not in line:
             wanted.append(re.match(r"[A-Za-z0-9._-]+", line)[0])

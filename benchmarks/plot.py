@@ -17,13 +17,18 @@ from xml.sax.saxutils import escape
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PANELS = ("json-blocking", "json-asyncio-32", "json-trio-32", "build", "download", "multipart")
+PANELS = (
+    *("json-blocking", "json-asyncio-32", "json-trio-32", "build"),
+    *("json-tls-blocking", "json-tls-asyncio-32", "json-tls-trio-32"),
+    *("events-blocking", "events-asyncio"),
+    *("download", "multipart", "download-asyncio", "multipart-asyncio", "download-trio", "multipart-trio"),
+)
 FACTORS = {"µs": 1e6, "ms": 1e3}
 OURS = "agentrun-proto"
 
 WIDTH = 860
 MARGIN = 24
-LABELS = 190  # where the bars begin
+LABELS = 206  # where the bars begin
 VALUES = 150  # kept free for the figures at their ends
 BAR = 15
 STEP = 21

@@ -15,7 +15,9 @@ FACTORS = {"µs": 1e6, "ms": 1e3}
 MIB = 1024 * 1024
 
 
-def heading(machine: dict[str, Any], server: str, cores: tuple[int | None, int | None]) -> str:
+def heading(
+    machine: dict[str, Any], server: str, tls_server: str, cores: tuple[int | None, int | None]
+) -> str:
     """Return what the figures were measured on."""
     client, other = cores
     pinned = (
@@ -23,9 +25,10 @@ def heading(machine: dict[str, Any], server: str, cores: tuple[int | None, int |
         if client is None
         else f"core {client}, server core {other}"
     )
+    servers = f"{server}; under TLS: {tls_server}" if tls_server else server
     return (
         f"{machine['python']} on {machine['processor']}, {machine['cores']} cores, {machine['system']}\n"
-        f"server: {server}\nclient: {pinned}; load at the start: {machine['load_at_start']}\n"
+        f"server: {servers}\nclient: {pinned}; load at the start: {machine['load_at_start']}\n"
         "CPU is the client's, user and system, per call; ratios are of the least CPU."
     )
 

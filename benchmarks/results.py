@@ -19,7 +19,7 @@ class Row:
     version: str
     calls: int
     planned_rounds: int
-    rounds: list[dict[str, float]] = field(default_factory=list)
+    rounds: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
 
     def least(self, figure: str) -> float:
         return min(played[figure] for played in self.rounds)
@@ -77,6 +77,22 @@ class SectionResult:
             "rows": [self._row_as_json(row) for row in self.rows],
             "missing": [{"contender": m.contender, "why": m.why, "kind": m.kind} for m in self.missing],
         }
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> SectionResult:
+        """Return what `as_json` gave, as far as figures and bars go."""
+        rows = [
+            Row(
+                contender=row["contender"],
+                version=row["version"],
+                calls=row["calls_per_round"],
+                planned_rounds=len(row["rounds"]),
+                rounds=row["rounds"],
+            )
+            for row in document["rows"]
+        ]
+        missing = [Missing(**each) for each in document["missing"]]
+        return cls(name=document["name"], title=document["title"], rows=rows, missing=missing)
 
     def _row_as_json(self, row: Row) -> dict[str, Any]:
         ratios = {name: self.ratio(row, name) for name in dict.fromkeys((self.limit, *self.peers)) if name}

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from benchmarks.sections import Section
+    from benchmarks.server import Server
 
 PATIENCE = 180.0  # seconds that a contender may take over one order before it has failed
 SLOW = 4.0  # seconds; whose round takes longer plays FEW_ROUNDS
 FEW_ROUNDS = 3
+# What requests trusts before what it is told, and what has every import compile its source anew.
+NOT_PASSED_ON = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PYTHONDONTWRITEBYTECODE")
 MIB = 1024 * 1024
 
 
@@ -39,9 +42,10 @@ class Settings:
     round_seconds: float
     transfer_mib: int
     transfer_rounds: int
+    events: int
     client_core: int | None
     only: Collection[str] = ()
-    interpreters: Mapping[str, str] = field(default_factory=dict)
+    interpreters: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Failed(Exception):
@@ -119,11 +123,17 @@ class Worker:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment without what would send loopback traffic through a proxy."""
-    return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    """Return the environment without what sends loopback traffic through a proxy, and `NOT_PASSED_ON`."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.lower().endswith("_proxy") and name not in NOT_PASSED_ON
+    }
 
 
-def run_section(section: Section, settings: Settings, port: int, say: Callable[[str], None]) -> SectionResult:
+def run_section(
+    section: Section, settings: Settings, server: Server, say: Callable[[str], None]
+) -> SectionResult:
     """Measure one section and return its rows, and who is missing from them."""
     chosen = contenders.names(section.loop, section.operation)
     chosen = [name for name in chosen if not settings.only or name in settings.only]
@@ -146,7 +156,8 @@ def run_section(section: Section, settings: Settings, port: int, say: Callable[[
                     "arguments": arguments,
                     "size": size,
                     "in_flight": section.in_flight,
-                    "port": port,
+                    "port": server.port,
+                    "ca_file": server.ca_file,
                     "core": settings.client_core,
                 }
                 say(f"{section.name}: starting {name}")
@@ -172,10 +183,10 @@ def run_section(section: Section, settings: Settings, port: int, say: Callable[[
                 worker.close()
     return SectionResult(
         name=section.name,
-        title=section.title.format(mib=settings.transfer_mib),
+        title=section.title.format(mib=settings.transfer_mib, events=settings.events),
         loop=section.loop,
         in_flight=section.in_flight,
-        unit="ms" if section.transfer else "µs",
+        unit=section.unit,
         limit=section.limit,
         peers=section.peers,
         transfer_bytes=size,
@@ -197,15 +208,16 @@ def _calibrated(name: str, worker: Worker, section: Section, settings: Settings)
 
 def _arguments(section: Section, settings: Settings, folder: Path) -> tuple[list[str], int]:
     """Return what the operation is called with, and how many bytes it moves (0: too few to matter)."""
-    route = [section.route.format(mib=settings.transfer_mib)] if section.route else []
+    route = section.route.format(mib=settings.transfer_mib, events=settings.events)
+    routes = [route] if route else []
     if not section.transfer:
-        return route, 0
+        return routes, 0
     size = settings.transfer_mib * MIB
     file = folder / "file.bin"
     if not section.route:
         with file.open("wb") as new:
             new.truncate(size)
-    return [*route, str(file)], size
+    return [*routes, str(file)], size
 
 
 def _roomy_folder() -> str | None:

@@ -18,8 +18,9 @@ class Section:
     """One table of the output.
 
     `operation` is the contender's method. `route` is what it asks the server for ("" for none); `{mib}` in it
-    is replaced by the size of a transfer. `without` names who is left out on purpose, and why. `transfer`
-    marks whole files: one call is one round, and memory counts. `quick`: whether `--quick` includes it.
+    is replaced by the size of a transfer, `{events}` by how many events there are. `without` names who is
+    left out on purpose, and why. `transfer` marks whole files: one call is one round, and memory counts.
+    `tls`: whether it is the TLS server that answers. `quick`: whether `--quick` includes it.
     """
 
     name: str
@@ -30,8 +31,10 @@ class Section:
     in_flight: int = 1
     limit: str = "raw"
     peers: tuple[str, ...] = ()
-    without: Mapping[str, str] = field(default_factory=dict)
+    without: Mapping[str, str] = field(default_factory=dict[str, str])
     transfer: bool = False
+    tls: bool = False
+    unit: str = "µs"
     quick: bool = True
 
 
@@ -39,9 +42,10 @@ BLOCKING_PEERS = ("urllib3", "urllib3 plain", "httpx", "agentrun-sdk")
 ASYNCIO_PEERS = ("aiohttp", "httpx", "httpcore")
 TRIO_PEERS = ("httpcore", "httpx")
 SIGNED_ONCE = {
-    "raw, signed": "one signature does not show beside a transfer: the same as raw",
-    "urllib3 plain": "one signature does not show beside a transfer: the same as urllib3",
+    "raw, signed": "one signature does not show beside what is long: the same as raw",
+    "urllib3 plain": "one signature does not show beside what is long: the same as urllib3",
 }
+NO_AUTHORITY = {"agentrun-sdk": "it cannot be told whom to trust, and makes a new connection for each call"}
 NEW_CLIENT_PER_CALL = {"agentrun-sdk": "tens of milliseconds for each call, however many: see 32 in flight"}
 
 
@@ -59,6 +63,65 @@ def _small_json(loop: str, in_flight: int, peers: tuple[str, ...]) -> Section:
     )
 
 
+def _tls(loop: str, in_flight: int, peers: tuple[str, ...]) -> Section:
+    count = f"{in_flight} in flight" if loop != "blocking" else "one after another"
+    return Section(
+        name=f"json-tls-{loop}" if loop == "blocking" else f"json-tls-{loop}-{in_flight}",
+        title=f"Signed GET of 200 bytes of JSON under TLS, {loop}, {count}",
+        loop=loop,
+        operation="json",
+        route="small",
+        in_flight=in_flight,
+        peers=peers,
+        without=NO_AUTHORITY,
+        tls=True,
+        quick=loop == "asyncio",
+    )
+
+
+def _events(loop: str, peers: tuple[str, ...]) -> Section:
+    return Section(
+        name=f"events-{loop}",
+        title=f"Reading {{events:,}} server-sent events, the JSON of each parsed, {loop}",
+        loop=loop,
+        operation="events",
+        route="events-{events}",
+        peers=peers,
+        without=SIGNED_ONCE,
+        unit="ms",
+        quick=loop != "trio",
+    )
+
+
+def _transfers(loop: str, peers: tuple[str, ...]) -> tuple[Section, Section]:
+    """Return the two transfers that all loops have. Those on a loop are named after it."""
+    suffix = "" if loop == "blocking" else f"-{loop}"
+    download = Section(
+        name=f"download{suffix}",
+        title=f"Download of {{mib}} MiB to a file, {loop}",
+        loop=loop,
+        operation="download",
+        route="download-{mib}",
+        peers=peers,
+        without=SIGNED_ONCE,
+        transfer=True,
+        unit="ms",
+        quick=loop != "trio",
+    )
+    multipart = Section(
+        name=f"multipart{suffix}",
+        title=f"Multipart upload of a file of {{mib}} MiB, {loop}",
+        loop=loop,
+        operation="multipart",
+        peers=peers,
+        without=SIGNED_ONCE,
+        transfer=True,
+        unit="ms",
+        quick=loop != "trio",
+    )
+    return download, multipart
+
+
 SECTIONS: tuple[Section, ...] = (
     Section(
         name="json-blocking",
@@ -70,6 +133,9 @@ SECTIONS: tuple[Section, ...] = (
     ),
     *(_small_json("asyncio", in_flight, ASYNCIO_PEERS) for in_flight in (1, 32, 256, 1000)),
     *(_small_json("trio", in_flight, TRIO_PEERS) for in_flight in (1, 32, 256, 1000)),
+    _tls("blocking", 1, BLOCKING_PEERS),
+    _tls("asyncio", 32, ASYNCIO_PEERS),
+    _tls("trio", 32, TRIO_PEERS),
     Section(
         name="large-json-blocking",
         title="Signed GET of 64 KiB of JSON, blocking, one after another",
@@ -104,16 +170,10 @@ SECTIONS: tuple[Section, ...] = (
         operation="decode",
         peers=("httpx",),
     ),
-    Section(
-        name="download",
-        title="Download of {mib} MiB to a file, blocking",
-        loop="blocking",
-        operation="download",
-        route="download-{mib}",
-        peers=("urllib3", "httpx"),
-        without=SIGNED_ONCE,
-        transfer=True,
-    ),
+    _events("blocking", ("urllib3", "httpx")),
+    _events("asyncio", ("aiohttp", "httpx")),
+    _events("trio", ("httpx",)),
+    *_transfers("blocking", ("urllib3", "httpx")),
     Section(
         name="upload",
         title="Upload of a file of {mib} MiB, blocking",
@@ -122,22 +182,9 @@ SECTIONS: tuple[Section, ...] = (
         peers=("urllib3", "httpx"),
         without=SIGNED_ONCE,
         transfer=True,
+        unit="ms",
         quick=False,
     ),
-    Section(
-        name="multipart",
-        title="Multipart upload of a file of {mib} MiB, blocking",
-        loop="blocking",
-        operation="multipart",
-        peers=("urllib3", "httpx"),
-        without=SIGNED_ONCE,
-        transfer=True,
-    ),
-)
-
-NOT_YET = (
-    "TLS",
-    "server-sent events (the server has them: events-N)",
-    "agentrun-proto over httpcore",
-    "transfers on asyncio and trio",
+    *_transfers("asyncio", ("aiohttp", "httpx")),
+    *_transfers("trio", ("httpx",)),
 )

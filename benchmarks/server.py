@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from benchmarks.machine import pin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 HERE = Path(__file__).parent
 SOURCE = HERE / "server.c"
@@ -29,14 +29,15 @@ BUILD = HERE / ".build"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """A server that listens on 127.0.0.1."""
+    """A server that listens on 127.0.0.1; `ca_file` is who signed its certificate ("": no TLS)."""
 
     port: int
     kind: str
+    ca_file: str = ""
 
 
 @contextmanager
-def running(core: int | None) -> Iterator[Server]:
+def running(core: int | None) -> Generator[Server]:
     """Run the server on `core` for as long as the block lasts."""
     command, kind = _command()
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=HERE.parent)

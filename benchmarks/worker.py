@@ -158,6 +158,8 @@ def check(spec: dict[str, Any], result: Any) -> None:
     """Raise ValueError unless the first call did the work: who measures an error page is fast for nothing."""
     if spec["operation"] in ("json", "decode") and result.get("code") != "SUCCESS":
         raise ValueError(f"not the answer that was asked for: {result!r:.200}")
+    if spec["operation"] == "events" and str(result) != spec["arguments"][0].rpartition("-")[2]:
+        raise ValueError(f"{result} events were read of {spec['arguments'][0]}")
     if spec["operation"] in ("upload", "multipart") and result["received"] < file_size(spec["arguments"][0]):
         raise ValueError(f"the server received {result['received']} bytes")
     if spec["operation"] == "download" and file_size(spec["arguments"][1]) != spec["size"]:
@@ -175,7 +177,7 @@ def main() -> None:
     channel = Channel()
     pin(spec["core"])
     allow_many_files()
-    target = Target(port=spec["port"], in_flight=spec["in_flight"])
+    target = Target(port=spec["port"], in_flight=spec["in_flight"], ca_file=spec["ca_file"])
     try:
         contender = find(spec["loop"], spec["contender"])
         DRIVERS[spec["loop"]](channel, partial(contender, target), spec)

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import socket
+import ssl
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from calendar import timegm
 from contextlib import closing
+from importlib import metadata
 from pathlib import Path
 from time import strptime
 from urllib.parse import parse_qs, urlsplit
@@ -35,9 +39,14 @@ def benchmarks(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
 
 
-def run(*arguments, interpreter=sys.executable):
+def run(*arguments, **environment):
     done = subprocess.run(
-        [interpreter, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -83,6 +92,153 @@ def test_a_tiny_run_gives_a_table_json_and_a_plot(tmp_path):
     words = [element.text for element in ET.parse(plot).iter("{http://www.w3.org/2000/svg}text")]
     assert "http.client" in words
     assert blocking["title"] in words
+
+
+# What the sections of each kind are, and who must be in all of them.
+KINDS = {
+    "json-tls-*": {"json-tls-blocking", "json-tls-asyncio-32", "json-tls-trio-32"},
+    "events-*": {"events-blocking", "events-asyncio", "events-trio"},
+    "download-*": {"download-asyncio", "download-trio"},
+    "multipart-*": {"multipart-asyncio", "multipart-trio"},
+}
+ALWAYS = {"raw", "agentrun-proto", "agentrun-proto httpcore", "httpx"}
+
+
+@pytest.mark.parametrize("pattern", KINDS)
+def test_every_contender_does_its_work(tmp_path, benchmarks, pattern):
+    """One round each: a worker that reads too few events, saves too little, or trusts nobody, fails."""
+    from benchmarks import tls_server
+
+    results, plot = tmp_path / "results.json", tmp_path / "plot.svg"
+    elsewhere = {"REQUESTS_CA_BUNDLE": str(tmp_path / "nobody.pem")}  # what requests would trust instead
+    code, out, _ = run(
+        *("benchmarks", "--quick", "--rounds", "1", "--section", pattern, "--json", str(results)), **elsewhere
+    )
+    assert code == 0
+    assert "  failed: " not in out
+    document = json.loads(results.read_text(encoding="utf-8"))
+    sections = {section["name"]: section for section in document["sections"]}
+    if pattern == "json-tls-*" and not sections and tls_server.program() is None:
+        pytest.skip("nginx is not installed")
+    assert set(sections) == KINDS[pattern]
+    for section in sections.values():
+        assert {row["contender"] for row in section["rows"]} >= ALWAYS
+        assert all(row["cpu_min"] > 0 for row in section["rows"])
+    assert (document["tls_server"] != "") == (pattern == "json-tls-*")
+    assert document["tls_server"] in out.splitlines()[1]
+
+    assert run("benchmarks.plot", str(results), str(plot)) == (0, "", "")
+    words = {element.text for element in ET.parse(plot).iter("{http://www.w3.org/2000/svg}text")}
+    assert {section["title"] for section in sections.values() if section["name"] != "events-trio"} <= words
+
+
+@pytest.mark.parametrize("loop", ["blocking", "asyncio-32", "trio-32"])
+def test_our_client_over_httpcore_takes_part(tmp_path, loop):
+    results = tmp_path / "results.json"
+    code, _, _ = run(
+        *("benchmarks", "--quick", "--rounds", "1", "--section", f"json-{loop}", "--json", str(results)),
+        *("--contender", "agentrun-proto httpcore"),
+    )
+    assert code == 0
+    (section,) = json.loads(results.read_text(encoding="utf-8"))["sections"]
+    assert [row["contender"] for row in section["rows"]] == ["agentrun-proto httpcore"]
+
+
+def test_without_nginx_the_tls_sections_are_named_as_not_measured(tmp_path):
+    results, nowhere = tmp_path / "results.json", tmp_path / "nginx"
+    code, out, _ = run(
+        *("benchmarks", "--quick", "--section", "json-tls-blocking", "--json", str(results)),
+        NGINX=str(nowhere),
+    )
+    assert code == 0
+    assert "under TLS" not in out
+    document = json.loads(results.read_text(encoding="utf-8"))
+    (named,) = [name for name in document["not_measured"] if name.startswith("json-tls-blocking")]
+    assert named.startswith("json-tls-blocking (nginx does not start: ")
+    assert named in out.splitlines()[-1]
+    assert document["sections"] == []
+
+
+def test_the_install_is_counted_in_full_though_it_is_editable(tmp_path):
+    results = tmp_path / "results.json"
+    code, _, _ = run(
+        *("benchmarks", "--quick", "--rounds", "1", "--section", "footprint", "--json", str(results)),
+        *("--contender", "agentrun-proto"),
+    )
+    assert code == 0
+    (section,) = json.loads(results.read_text(encoding="utf-8"))["sections"]
+    (played,) = section["rows"][0]["rounds"]
+    assert played["distributions"] == 2  # h11 and ours
+    assert played["installed"] >= sum(path.stat().st_size for path in (ROOT / "src").rglob("*.py"))
+
+
+def test_every_bar_is_held_against_something_that_is_measured(benchmarks):
+    from benchmarks import contenders, footprint
+    from benchmarks.bars import BARS, OURS
+    from benchmarks.sections import SECTIONS
+
+    takes_part = {
+        section.name: set(contenders.names(section.loop, section.operation)) - set(section.without)
+        for section in SECTIONS
+    }
+    takes_part[footprint.NAME] = {library.contender for library in footprint.LIBRARIES}
+    assert len({bar.what for bar in BARS}) == len(BARS)
+    for bar in BARS:
+        for name in (OURS, *bar.against):
+            section, _, contender = name.rpartition("/")
+            assert contender in takes_part[section or bar.section], bar.what
+
+
+def a_run(*, ours, aiohttp=100e-6):
+    """What a run writes, as far as a summary reads it; the CPU seconds of two rows."""
+    rows = [
+        {"contender": name, "version": "1", "calls_per_round": 1, "rounds": [{"cpu": cpu}, {"cpu": 2 * cpu}]}
+        for name, cpu in (("agentrun-proto", ours), ("aiohttp", aiohttp))
+    ]
+    return {
+        "started": "2026-03-06T12:00:00Z",
+        "rounds": 2,
+        "quick": False,
+        "machine": {"python": "CPython 3.11.7", "processor": "Some Processor"},
+        "server": "C",
+        "tls_server": "nginx/1.2.3",
+        "sections": [{"name": "json-asyncio-32", "title": "", "rows": rows, "missing": []}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("ours", "row"),
+    [
+        ([40e-6], "| 0.45 | 0.4 | yes |"),
+        ([45e-6], "| 0.45 | 0.45 | yes |"),
+        ([44e-6, 40e-6, 42e-6], "| 0.45 | 0.4..0.44 | yes |"),
+        ([40e-6, 50e-6], "| 0.45 | 0.4..0.5 | in 1 of 2 runs |"),
+        ([60e-6, 50e-6], "| 0.45 | 0.5..0.6 | no |"),
+    ],
+)
+def test_a_summary_says_of_each_bar_what_was_measured_in_all_runs(benchmarks, tmp_path, ours, row):
+    from benchmarks.bars import BARS
+
+    files = [tmp_path / f"{number}.json" for number in range(len(ours))]
+    for file, cpu in zip(files, ours, strict=True):
+        file.write_text(json.dumps(a_run(ours=cpu)), encoding="utf-8")
+    code, out, err = run("benchmarks.summary", *map(str, files))
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    described = (
+        "- 2026-03-06T12:00:00Z: 2 rounds; CPython 3.11.7 on Some Processor; C; under TLS: nginx/1.2.3"
+    )
+    head = [*[described] * len(files), "", "| what | bar | measured | met |", "|---|---|---|---|"]
+    assert lines[: len(head)] == head
+    assert [line.split(" | ")[0] for line in lines[len(head) :]] == [f"| {bar.what}" for bar in BARS]
+    assert f"| asyncio, 32: CPU against aiohttp {row}" in lines
+    assert "| build and sign: CPU against httpx's unsigned build | 1 |  | not measured |" in lines
+
+
+def test_a_summary_of_nothing_is_refused():
+    code, out, err = run("benchmarks.summary")
+    assert (code, out) == (2, "")
+    assert err.startswith("usage: ")
 
 
 def test_who_is_not_installed_is_named(tmp_path):
@@ -152,6 +308,73 @@ def test_both_servers_answer_alike(port):
         assert ask("GET", "events-5")[2] == b'data: {"index": 1234, "delta": "some words of text"}\n\n' * 5
         for size in (0, 1, 10_000, 5_000_000):
             assert json.loads(ask("PUT", "upload", body=bytes(size))[2]) == {"received": size}
+
+
+def test_the_tls_server_answers_as_the_others_do_to_who_trusts_its_authority(benchmarks):
+    from benchmarks import tls_server
+    from benchmarks.fallback_server import SMALL
+
+    if tls_server.program() is None:
+        pytest.skip("nginx is not installed")
+    with tls_server.running(None) as server:
+        trusting = ssl.create_default_context(cafile=server.ca_file)
+        address = ("127.0.0.1", server.port)
+        with closing(http.client.HTTPSConnection(*address, timeout=10, context=trusting)) as connection:
+            for route, headers, status in (
+                ("small", SIGNED, 200),
+                ("small", {}, 401),
+                ("open", {}, 200),
+            ):
+                connection.request("GET", f"/2025-09-10/agents/{route}?limit=10", headers=headers)
+                answer = connection.getresponse()
+                body = answer.read()
+                assert answer.status == status
+                if status == 200:
+                    assert (len(answer.getheaders()), body) == (8, SMALL)
+                    assert answer.getheader("content-type") == "application/json"
+        with (
+            closing(http.client.HTTPSConnection(*address, timeout=10)) as connection,
+            pytest.raises(ssl.SSLCertVerificationError),
+        ):
+            connection.request("GET", "/small")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, 10)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 53, 54, 60, 1000, 100_000])
+def test_the_limit_counts_events_wherever_reads_end(benchmarks, size):
+    from benchmarks.contenders.raw import EventCounter
+    from benchmarks.fallback_server import EVENT
+
+    sent = EVENT * 50 + b"0\r\n\r\n"
+    counter = EventCounter()
+    for at in range(0, len(sent), size):
+        assert not counter.ended
+        counter.feed(memoryview(sent)[at : at + size])
+    assert counter.ended
+    assert counter.count == 50
+
+
+@pytest.mark.parametrize("count", [0, 4, 6])
+def test_who_reads_too_few_or_too_many_events_has_failed(benchmarks, count):
+    from benchmarks.worker import check
+
+    spec = {"operation": "events", "arguments": ["events-5"]}
+    check(spec, 5)
+    with pytest.raises(ValueError, match=f"^{count} events were read of events-5$"):
+        check(spec, count)
+
+
+def test_what_stands_in_urllib3s_place_is_not_measured_under_its_name(benchmarks, monkeypatch):
+    version = pytest.importorskip("urllib3._version")
+    from benchmarks.contenders.base import Missing
+    from benchmarks.contenders.with_blocking import urllib3_itself
+
+    monkeypatch.setattr(version, "__version__", metadata.version("urllib3"))
+    urllib3_itself()
+    monkeypatch.setattr(version, "__version__", "2.25.904")
+    with pytest.raises(Missing, match="urllib3-future stands in urllib3's place"):
+        urllib3_itself()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 A contender offers any of these operations, as methods (coroutines on the asynchronous loops):
 
     json(route)                 GET, signed, the answer's JSON parsed and returned
+    events(route)               GET, signed, the data of each server-sent event parsed; returns how many
     download(route, save_path)  GET, signed, the body saved to a file without holding it
     upload(path)                PUT of a file, signed; returns the answer's JSON
     multipart(path)             POST of a form with a field and a file, signed; returns the answer's JSON
@@ -13,12 +14,17 @@ It is made inside the process that measures it, on the loop that it is measured 
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import ssl
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, AnyStr, ClassVar
 
 from benchmarks.signer import Signer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Iterable
 
 TIMEOUT = 30.0  # seconds; set everywhere, met never
 BETWEEN_ROUNDS = 3600.0  # seconds that idle connections are kept, where that can be said
@@ -27,6 +33,7 @@ QUERY = {"limit": "10"}
 KEY_ID = "benchmark-key-id"
 SECRET = "benchmark-key-secret"
 PIECE = 64 * 1024  # bytes read at a time, where a contender lets its caller choose
+FORM = {"path": "/tmp/upload.bin"}
 
 CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
@@ -37,10 +44,11 @@ class Missing(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where the server is, and how many connections the section needs."""
+    """Where the server is, how many connections the section needs, and whom to trust ("": no TLS)."""
 
     port: int
     in_flight: int
+    ca_file: str = ""
 
     @property
     def host(self) -> str:
@@ -48,7 +56,11 @@ class Target:
 
     @property
     def origin(self) -> str:
-        return f"http://{self.host}"
+        return f"{'https' if self.ca_file else 'http'}://{self.host}"
+
+    def tls(self) -> ssl.SSLContext | None:
+        """Return what verifies the server's certificate; None where there is no TLS."""
+        return ssl.create_default_context(cafile=self.ca_file) if self.ca_file else None
 
 
 class Contender:
@@ -102,6 +114,33 @@ def agentrun_config(target: Target, config_class: Any) -> Any:
         access_key_secret=SECRET,
         timeout=TIMEOUT,
     )
+
+
+def agentrun_options(target: Target) -> dict[str, Any]:
+    """Return what our clients are told beside their configuration: whom to trust, where there is TLS."""
+    from agentrun_transports import TLS
+
+    return {"tls": TLS(ca_file=target.ca_file)} if target.ca_file else {}
+
+
+def count_events(lines: Iterable[AnyStr], field: AnyStr) -> int:
+    """Parse the events' data in `lines`, for a client that leaves that to its caller; return how many."""
+    count = 0
+    for line in lines:
+        if line.startswith(field):
+            json.loads(line[len(field) :])
+            count += 1
+    return count
+
+
+async def count_events_async(lines: AsyncIterable[AnyStr], field: AnyStr) -> int:
+    """Do as `count_events`, of lines that are awaited."""
+    count = 0
+    async for line in lines:
+        if line.startswith(field):
+            json.loads(line[len(field) :])
+            count += 1
+    return count
 
 
 def file_size(path: str) -> int:

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
 
-from benchmarks.contenders.base import BETWEEN_ROUNDS, TIMEOUT, Contender, agentrun_config, answer_extent
+from benchmarks.contenders.base import (
+    BETWEEN_ROUNDS,
+    FORM,
+    PIECE,
+    TIMEOUT,
+    Contender,
+    agentrun_config,
+    agentrun_options,
+    answer_extent,
+    count_events_async,
+)
+from benchmarks.contenders.raw import RawTransfers
 
 
 class Line(asyncio.BufferedProtocol):
@@ -77,20 +91,40 @@ class PatientLine(Line):
             self.timer.cancel()
 
 
-class Raw(Contender):
+class Socket:
+    """One connection that the loop reads and writes without a protocol: the least that a transfer can do."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        self.send_all = partial(loop.sock_sendall, sock)
+        self.recv_into = partial(loop.sock_recv_into, sock)
+        self.close = sock.close
+
+
+class Raw(RawTransfers):
     """The limit: the same bytes through a BufferedProtocol, nothing built or timed; the JSON parsed."""
 
     name = "raw"
     line_class = Line
 
     async def open(self) -> None:
-        loop = asyncio.get_running_loop()
-        self.idle = [
-            (await loop.create_connection(self.line_class, "127.0.0.1", self.target.port))[1]
-            for _ in range(self.target.in_flight)
-        ]
+        connect = partial(
+            asyncio.get_running_loop().create_connection,
+            self.line_class,
+            "127.0.0.1",
+            self.target.port,
+            ssl=self.target.tls(),
+        )
+        self.idle = [(await connect())[1] for _ in range(self.target.in_flight)]
         self.requests: dict[str, bytes] = {}
         self.extents: dict[str, tuple[int, int]] = {}
+
+    async def connect(self) -> Socket:
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.target.port))
+        return Socket(sock)
 
     def request(self, route: str) -> bytes:
         if route not in self.requests:
@@ -120,26 +154,49 @@ class RawSigned(Raw):
 
 
 class Ours(Contender):
-    """This project's asyncio client."""
+    """This project's asyncio client; its trio client is the same to its caller."""
 
     name = "agentrun-proto"
     needs = "agentrun-proto"
+    client_name = "AsyncioClient"
+    options: ClassVar[dict[str, Any]] = {}
 
     async def open(self) -> None:
+        import agentrun_transports
         from agentrun_proto import Config
-        from agentrun_transports import AsyncioClient, Limits
 
         count = self.target.in_flight
-        limits = Limits(total=count, per_origin=count, idle=BETWEEN_ROUNDS)
-        self.client: Any = AsyncioClient(
-            agentrun_config(self.target, Config), namespace="agents", limits=limits
-        )
+        limits = agentrun_transports.Limits(total=count, per_origin=count, idle=BETWEEN_ROUNDS)
+        options = {**agentrun_options(self.target), **self.options, "limits": limits}
+        client_class: Any = getattr(agentrun_transports, self.client_name)
+        self.client = client_class(agentrun_config(self.target, Config), namespace="agents", **options)
 
     async def json(self, route: str) -> Any:
         return await self.client.get(route, query={"limit": 10})
 
+    async def events(self, route: str) -> int:
+        count = 0
+        async with self.client.stream("GET", route, query={"limit": 10}) as stream:
+            async for event in stream.events():
+                json.loads(event.data)
+                count += 1
+        return count
+
+    async def download(self, route: str, save_path: str) -> None:
+        await self.client.get_file(route, save_path)
+
+    async def multipart(self, path: str) -> Any:
+        return await self.client.post_file("upload", path, FORM["path"])
+
     async def close(self) -> None:
         await self.client.aclose()
+
+
+class OursHttpcore(Ours):
+    """This project's asyncio client over httpcore: what proxies and HTTP/2 cost."""
+
+    name = "agentrun-proto httpcore"
+    options: ClassVar[dict[str, Any]] = {"transport": "httpcore"}
 
 
 class Official(Contender):
@@ -171,7 +228,10 @@ class Aiohttp(Contender):
     async def open(self) -> None:
         import aiohttp
 
-        connector = aiohttp.TCPConnector(limit=self.target.in_flight, keepalive_timeout=BETWEEN_ROUNDS)
+        self.form_class = aiohttp.FormData
+        connector = aiohttp.TCPConnector(
+            ssl=self.target.tls() or True, limit=self.target.in_flight, keepalive_timeout=BETWEEN_ROUNDS
+        )
         self.session = aiohttp.ClientSession(
             connector=connector, timeout=aiohttp.ClientTimeout(total=TIMEOUT)
         )
@@ -179,6 +239,23 @@ class Aiohttp(Contender):
     async def json(self, route: str) -> Any:
         async with self.session.get(self.url(route), headers=self.signed("GET", route)) as response:
             return await response.json()
+
+    async def events(self, route: str) -> int:
+        async with self.session.get(self.url(route), headers=self.signed("GET", route)) as response:
+            return await count_events_async(response.content, b"data:")
+
+    async def download(self, route: str, save_path: str) -> None:
+        async with self.session.get(self.url(route), headers=self.signed("GET", route)) as response:
+            with open(save_path, "wb") as file:
+                async for piece in response.content.iter_chunked(PIECE):
+                    file.write(piece)
+
+    async def multipart(self, path: str) -> Any:
+        headers = self.signed("POST", "upload")
+        with open(path, "rb") as file:
+            form = self.form_class({**FORM, "file": file})
+            async with self.session.post(self.url("upload"), data=form, headers=headers) as response:
+                return await response.json()
 
     async def close(self) -> None:
         await self.session.close()
@@ -195,10 +272,29 @@ class Httpx(Contender):
 
         count = self.target.in_flight
         limits = httpx.Limits(max_connections=count, max_keepalive_connections=count, keepalive_expiry=None)
-        self.client = httpx.AsyncClient(timeout=TIMEOUT, limits=limits)
+        self.client = httpx.AsyncClient(verify=self.target.tls() or True, timeout=TIMEOUT, limits=limits)
 
     async def json(self, route: str) -> Any:
         return (await self.client.get(self.url(route), headers=self.signed("GET", route))).json()
+
+    async def events(self, route: str) -> int:
+        headers = self.signed("GET", route)
+        async with self.client.stream("GET", self.url(route), headers=headers) as response:
+            return await count_events_async(response.aiter_lines(), "data:")
+
+    async def download(self, route: str, save_path: str) -> None:
+        headers = self.signed("GET", route)
+        async with self.client.stream("GET", self.url(route), headers=headers) as response:
+            with open(save_path, "wb") as file:
+                async for piece in response.aiter_bytes():
+                    file.write(piece)
+
+    async def multipart(self, path: str) -> Any:
+        headers = self.signed("POST", "upload")
+        with open(path, "rb") as file:
+            return (
+                await self.client.post(self.url("upload"), data=FORM, files={"file": file}, headers=headers)
+            ).json()
 
     async def close(self) -> None:
         await self.client.aclose()
@@ -214,7 +310,9 @@ class Httpcore(Contender):
         import httpcore
 
         count = self.target.in_flight
-        self.pool = httpcore.AsyncConnectionPool(max_connections=count, max_keepalive_connections=count)
+        self.pool = httpcore.AsyncConnectionPool(
+            ssl_context=self.target.tls(), max_connections=count, max_keepalive_connections=count
+        )
         self.extensions = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), TIMEOUT)}
 
     async def json(self, route: str) -> Any:
@@ -238,6 +336,7 @@ class Niquests(Contender):
         import niquests
 
         self.session = niquests.AsyncSession(pool_maxsize=self.target.in_flight)
+        self.session.verify = self.target.ca_file or True
 
     async def json(self, route: str) -> Any:
         return (
@@ -257,7 +356,11 @@ class Pyreqwest(Contender):
     async def open(self) -> None:
         from pyreqwest.client import ClientBuilder
 
-        self.client = ClientBuilder().timeout(timedelta(seconds=TIMEOUT)).build()
+        builder_class: Any = ClientBuilder
+        builder = builder_class().timeout(timedelta(seconds=TIMEOUT))
+        if self.target.ca_file:
+            builder = builder.add_root_certificate_pem(Path(self.target.ca_file).read_bytes())
+        self.client = builder.build()
 
     async def json(self, route: str) -> Any:
         request = self.client.get(self.url(route)).headers(self.signed("GET", route)).build()
@@ -271,6 +374,7 @@ CONTENDERS: tuple[type[Contender], ...] = (
     Raw,
     RawSigned,
     Ours,
+    OursHttpcore,
     Official,
     Aiohttp,
     Httpcore,

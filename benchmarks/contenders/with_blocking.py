@@ -6,10 +6,13 @@ import http.client
 import json
 import socket
 from datetime import timedelta
-from typing import Any
+from importlib import metadata
+from pathlib import Path
+from typing import Any, ClassVar
 
 from benchmarks.contenders.base import (
     BETWEEN_ROUNDS,
+    FORM,
     PIECE,
     PREFIX,
     TIMEOUT,
@@ -17,17 +20,12 @@ from benchmarks.contenders.base import (
     Missing,
     Target,
     agentrun_config,
+    agentrun_options,
     answer_extent,
+    count_events,
     file_size,
 )
-
-FORM = {"path": "/tmp/upload.bin"}
-# What a raw multipart request has around the file; the server counts it and asks no more.
-FORM_START = (
-    b'--b\r\nContent-Disposition: form-data; name="path"\r\n\r\n/tmp/upload.bin\r\n'
-    b'--b\r\nContent-Disposition: form-data; name="file"; filename="upload.bin"\r\n\r\n'
-)
-FORM_END = b"\r\n--b--\r\n"
+from benchmarks.contenders.raw import FORM_END, FORM_START, SENT_AT_ONCE, EventCounter
 
 
 class Raw(Contender):
@@ -39,7 +37,9 @@ class Raw(Contender):
         super().__init__(target)
         self.socket = socket.create_connection(("127.0.0.1", target.port), TIMEOUT)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.buffer = bytearray(256 * 1024)
+        if context := target.tls():
+            self.socket = context.wrap_socket(self.socket, server_hostname="127.0.0.1")
+        self.buffer = bytearray(SENT_AT_ONCE)
         self.view = memoryview(self.buffer)
         self.requests: dict[str, bytes] = {}
         self.extents: dict[str, tuple[int, int]] = {}
@@ -64,6 +64,14 @@ class Raw(Contender):
                 continue
             used += self.socket.recv_into(self.view[used:])
         return extent
+
+    def events(self, route: str) -> int:
+        self.socket.sendall(self.request(route))
+        view = self.view[:PIECE]
+        counter = EventCounter()
+        while not counter.ended:
+            counter.feed(view[: self.socket.recv_into(view)])
+        return counter.count
 
     def download(self, route: str, save_path: str) -> None:
         self.socket.sendall(self.request(route))
@@ -114,6 +122,7 @@ class Ours(Contender):
 
     name = "agentrun-proto"
     needs = "agentrun-proto"
+    options: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
@@ -123,11 +132,22 @@ class Ours(Contender):
         from agentrun_proto import Config
         from agentrun_transports import BlockingClient, Limits
 
+        options = {**agentrun_options(self.target), **self.options}
         limits = Limits(idle=BETWEEN_ROUNDS)
-        return BlockingClient(agentrun_config(self.target, Config), namespace="agents", limits=limits)
+        return BlockingClient(
+            agentrun_config(self.target, Config), namespace="agents", limits=limits, **options
+        )
 
     def json(self, route: str) -> Any:
         return self.client.get(route, query={"limit": 10})
+
+    def events(self, route: str) -> int:
+        count = 0
+        with self.client.stream("GET", route, query={"limit": 10}) as stream:
+            for event in stream.events():
+                json.loads(event.data)
+                count += 1
+        return count
 
     def download(self, route: str, save_path: str) -> None:
         self.client.get_file(route, save_path)
@@ -139,6 +159,13 @@ class Ours(Contender):
         return self.client.post_file("upload", path, FORM["path"])
 
 
+class OursHttpcore(Ours):
+    """This project's blocking client over httpcore: what proxies and HTTP/2 cost."""
+
+    name = "agentrun-proto httpcore"
+    options: ClassVar[dict[str, Any]] = {"transport": "httpcore"}
+
+
 class OursDocumented(Ours):
     """This project's `DataAPI`, the documented face."""
 
@@ -148,8 +175,8 @@ class OursDocumented(Ours):
         from agentrun_proto import Config
         from agentrun_transports import DataAPI, ResourceType
 
-        config = agentrun_config(self.target, Config)
-        return DataAPI("benchmark", ResourceType.Sandbox, config=config, namespace="agents")
+        options = {**agentrun_options(self.target), "config": agentrun_config(self.target, Config)}
+        return DataAPI("benchmark", ResourceType.Sandbox, namespace="agents", **options)
 
 
 class Official(Ours):
@@ -173,11 +200,20 @@ class HttpClient(Contender):
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
-        self.connection = http.client.HTTPConnection("127.0.0.1", target.port, timeout=TIMEOUT)
+        if context := target.tls():
+            self.connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                "127.0.0.1", target.port, timeout=TIMEOUT, context=context
+            )
+        else:
+            self.connection = http.client.HTTPConnection("127.0.0.1", target.port, timeout=TIMEOUT)
 
     def json(self, route: str) -> Any:
         self.connection.request("GET", f"{PREFIX}{route}?limit=10", headers=self.signed("GET", route))
         return json.loads(self.connection.getresponse().read())
+
+    def events(self, route: str) -> int:
+        self.connection.request("GET", f"{PREFIX}{route}?limit=10", headers=self.signed("GET", route))
+        return count_events(self.connection.getresponse(), b"data:")
 
     def download(self, route: str, save_path: str) -> None:
         self.connection.request("GET", f"{PREFIX}{route}?limit=10", headers=self.signed("GET", route))
@@ -193,6 +229,14 @@ class HttpClient(Contender):
         return json.loads(self.connection.getresponse().read())
 
 
+def urllib3_itself() -> None:
+    """Raise Missing where urllib3-future, which niquests brings, has been installed over urllib3."""
+    from urllib3._version import __version__ as imported
+
+    if imported != metadata.version("urllib3"):
+        raise Missing("urllib3-future stands in urllib3's place; install niquests elsewhere: see --python")
+
+
 class Urllib3(Contender):
     """urllib3's PoolManager."""
 
@@ -203,10 +247,18 @@ class Urllib3(Contender):
         super().__init__(target)
         import urllib3
 
-        self.pool = urllib3.PoolManager(timeout=TIMEOUT)
+        urllib3_itself()
+        self.pool = urllib3.PoolManager(timeout=TIMEOUT, ssl_context=target.tls())
 
     def json(self, route: str) -> Any:
         return self.pool.request("GET", self.url(route), headers=self.signed("GET", route)).json()
+
+    def events(self, route: str) -> int:
+        headers = self.signed("GET", route)
+        response = self.pool.request("GET", self.url(route), headers=headers, preload_content=False)
+        count = count_events(response, b"data:")
+        response.release_conn()
+        return count
 
     def download(self, route: str, save_path: str) -> None:
         headers = self.signed("GET", route)
@@ -247,14 +299,21 @@ class Requests(Contender):
     def __init__(self, target: Target) -> None:
         super().__init__(target)
         self.session = self.new_session()
+        self.session.verify = target.ca_file or True
 
     def new_session(self) -> Any:
         import requests
 
+        urllib3_itself()
         return requests.Session()
 
     def json(self, route: str) -> Any:
         return self.session.get(self.url(route), headers=self.signed("GET", route), timeout=TIMEOUT).json()
+
+    def events(self, route: str) -> int:
+        headers = self.signed("GET", route)
+        response = self.session.get(self.url(route), headers=headers, timeout=TIMEOUT, stream=True)
+        return count_events(response.iter_lines(PIECE), b"data:")
 
     def download(self, route: str, save_path: str) -> None:
         headers = self.signed("GET", route)
@@ -298,10 +357,15 @@ class Httpx(Contender):
         super().__init__(target)
         import httpx
 
-        self.client = httpx.Client(timeout=TIMEOUT, limits=httpx.Limits(keepalive_expiry=None))
+        limits = httpx.Limits(keepalive_expiry=None)
+        self.client = httpx.Client(verify=target.tls() or True, timeout=TIMEOUT, limits=limits)
 
     def json(self, route: str) -> Any:
         return self.client.get(self.url(route), headers=self.signed("GET", route)).json()
+
+    def events(self, route: str) -> int:
+        with self.client.stream("GET", self.url(route), headers=self.signed("GET", route)) as response:
+            return count_events(response.iter_lines(), "data:")
 
     def download(self, route: str, save_path: str) -> None:
         headers = self.signed("GET", route)
@@ -335,7 +399,7 @@ class Httpcore(Contender):
         super().__init__(target)
         import httpcore
 
-        self.pool = httpcore.ConnectionPool()
+        self.pool = httpcore.ConnectionPool(ssl_context=target.tls())
         self.extensions = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), TIMEOUT)}
 
     def json(self, route: str) -> Any:
@@ -372,7 +436,11 @@ class Pyreqwest(Contender):
         super().__init__(target)
         from pyreqwest.client import SyncClientBuilder
 
-        self.client = SyncClientBuilder().timeout(timedelta(seconds=TIMEOUT)).build()
+        builder_class: Any = SyncClientBuilder
+        builder = builder_class().timeout(timedelta(seconds=TIMEOUT))
+        if target.ca_file:
+            builder = builder.add_root_certificate_pem(Path(target.ca_file).read_bytes())
+        self.client = builder.build()
 
     def json(self, route: str) -> Any:
         return self.client.get(self.url(route)).headers(self.signed("GET", route)).build().send().json()
@@ -396,6 +464,8 @@ class Pycurl(Contender):
 
         self.curl = pycurl.Curl()
         self.curl.setopt(pycurl.TIMEOUT, int(TIMEOUT))
+        if target.ca_file:
+            self.curl.setopt(pycurl.CAINFO, target.ca_file)
         self.url_option, self.header_option = pycurl.URL, pycurl.HTTPHEADER
 
     def json(self, route: str) -> Any:
@@ -410,6 +480,7 @@ CONTENDERS: tuple[type[Contender], ...] = (
     RawSigned,
     Ours,
     OursDocumented,
+    OursHttpcore,
     Official,
     HttpClient,
     Urllib3,

@@ -3,13 +3,39 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
-from benchmarks.contenders.base import BETWEEN_ROUNDS, TIMEOUT, Contender, agentrun_config, answer_extent
+from benchmarks.contenders.base import TIMEOUT, Contender, answer_extent
+from benchmarks.contenders.raw import RawTransfers
 from benchmarks.contenders.with_asyncio import Httpcore, Httpx
+from benchmarks.contenders.with_asyncio import Ours as OursOnAsyncio
 
 
-class Raw(Contender):
+class Socket:
+    """One connection by trio's own socket."""
+
+    def __init__(self, stream: Any) -> None:
+        self.send = stream.socket.send  # a request of one piece goes out at once
+        self.send_all = stream.send_all
+        self.recv_into = stream.socket.recv_into
+        self.close = stream.socket.close
+
+
+class SecureSocket:
+    """One connection by trio's own TLS, which reads into bytes of its own."""
+
+    def __init__(self, stream: Any) -> None:
+        self.send = self.send_all = stream.send_all
+        self.receive = stream.receive_some
+        self.close = stream.transport_stream.socket.close
+
+    async def recv_into(self, room: memoryview) -> int:
+        data = await self.receive(len(room))
+        room[: len(data)] = data
+        return len(data)
+
+
+class Raw(RawTransfers):
     """The limit: the same bytes over trio.socket, nothing built or timed; the JSON parsed."""
 
     name = "raw"
@@ -19,14 +45,18 @@ class Raw(Contender):
         import trio
 
         self.trio = trio
-        self.idle = []
-        for _ in range(self.target.in_flight):
-            sock = trio.socket.socket()
-            await sock.connect(("127.0.0.1", self.target.port))
-            sock.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
-            self.idle.append((sock, bytearray(128 * 1024)))
+        self.context = self.target.tls()
+        self.idle = [(await self.connect(), bytearray(128 * 1024)) for _ in range(self.target.in_flight)]
         self.requests: dict[str, bytes] = {}
         self.extents: dict[str, tuple[int, int]] = {}
+
+    async def connect(self) -> Socket | SecureSocket:
+        sock = self.trio.socket.socket()
+        await sock.connect(("127.0.0.1", self.target.port))
+        stream = self.trio.SocketStream(sock)  # which sets TCP_NODELAY
+        if self.context is None:
+            return Socket(stream)
+        return SecureSocket(self.trio.SSLStream(stream, self.context, server_hostname="127.0.0.1"))
 
     async def json(self, route: str) -> Any:
         if route not in self.requests:
@@ -65,25 +95,17 @@ class RawSigned(Raw):
         raise TimeoutError
 
 
-class Ours(Contender):
+class Ours(OursOnAsyncio):
     """This project's trio client."""
 
-    name = "agentrun-proto"
-    needs = "agentrun-proto"
-
-    async def open(self) -> None:
-        from agentrun_proto import Config
-        from agentrun_transports import Limits, TrioClient
-
-        count = self.target.in_flight
-        limits = Limits(total=count, per_origin=count, idle=BETWEEN_ROUNDS)
-        self.client: Any = TrioClient(agentrun_config(self.target, Config), namespace="agents", limits=limits)
-
-    async def json(self, route: str) -> Any:
-        return await self.client.get(route, query={"limit": 10})
-
-    async def close(self) -> None:
-        await self.client.aclose()
+    client_name = "TrioClient"
 
 
-CONTENDERS: tuple[type[Contender], ...] = (Raw, RawSigned, Ours, Httpcore, Httpx)
+class OursHttpcore(Ours):
+    """This project's trio client over httpcore: what proxies and HTTP/2 cost."""
+
+    name = "agentrun-proto httpcore"
+    options: ClassVar[dict[str, Any]] = {"transport": "httpcore"}
+
+
+CONTENDERS: tuple[type[Contender], ...] = (Raw, RawSigned, Ours, OursHttpcore, Httpcore, Httpx)

@@ -22,7 +22,7 @@ from .credentials import AccessKey, AccessToken, Credential, Provider
 from .decoding import Response, decode
 from .errors import CredentialError, bare
 from .flows import call, exchange, upload
-from .messages import SECRET_FIELDS, Head, Headers, Request
+from .messages import EMPTY, SECRET_FIELDS, Head, Headers, Request
 from .multipart import FilePart, encode_multipart
 from .signing import RESERVED_FOR_KEY, RESERVED_FOR_TOKEN, Authoriser, reserved
 from .streams import stream
@@ -34,6 +34,7 @@ from .urls import (
     Origin,
     Target,
     encode_query,
+    is_plain_path,
     join_path,
     merge_pairs,
     merge_query,
@@ -248,9 +249,13 @@ class DataEndpoint:
     def _target(self, path: str, query: Mapping[str, Any] | None) -> str:
         if not isinstance(path, str):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers exist
             raise TypeError(f"a path is a str, not {type(path).__name__}")
-        path, _, existing = path.partition("?")
-        target = self._prefix + join_path(path) if path.strip("/") else self._prefix or "/"
-        existing = normalise_query(existing)
+        existing = ""
+        if is_plain_path(f"/{path}"):
+            target = f"{self._prefix}/{path}"
+        else:
+            path, _, existing = path.partition("?")
+            target = self._prefix + join_path(path) if path.strip("/") else self._prefix or "/"
+            existing = normalise_query(existing)
         if query:
             existing = merge_pairs(existing, encode_query(query))
         return f"{target}?{existing}" if existing else target
@@ -370,16 +375,7 @@ class DataEndpoint:
             return self._hooked(self._auth, request)
         if self.identity.obtain is not None and request.origin in self._own_origins:
             request = replace(request, origin=self._own_origins[isinstance(credential, AccessKey)])
-        return Request(
-            method=request.method,
-            origin=request.origin,
-            target=request.target,
-            headers=request.headers,
-            body=request.body,
-            signature=self._authoriser_for(credential).fields(request, now),
-            repeatable=request.repeatable,
-            expect_continue=request.expect_continue,
-        )
+        return request.authorised(self._authoriser_for(credential).fields(request, now))
 
     def _authoriser_for(self, credential: Credential | None) -> Authoriser:
         kept = self._authoriser
@@ -474,7 +470,8 @@ class DataEndpoint:
 
     def _timeout_for(self, request: Request) -> Timeout:
         """What is read while it is sent may take as long as it goes on."""
-        return self._transfer_timeout if request.body.sources else self._call_timeout
+        body = request.body
+        return self._transfer_timeout if body is not EMPTY and body.sources else self._call_timeout
 
     def call(
         self, request: Request, *, clock: Clock, listener: Listener | None = None

@@ -42,7 +42,7 @@ def _finite(number: str) -> float:
     return value
 
 
-_decode_json = json.JSONDecoder(parse_constant=_reject_constant, parse_float=_finite).decode
+_json = json.JSONDecoder(parse_constant=_reject_constant, parse_float=_finite)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +144,11 @@ def parse_json(content: bytes | bytearray) -> Any:
 def parse_json_text(text: str) -> Any:
     """`parse_json` for what is decoded already."""
     try:
-        return _decode_json(text[1:] if text.startswith("\ufeff") else text)
+        if text.startswith("{"):  # what `decode` does beside this, looking for white space, takes as long
+            value, end = _json.raw_decode(text)
+            if end == len(text):
+                return value
+        return _json.decode(text[1:] if text.startswith("\ufeff") else text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 

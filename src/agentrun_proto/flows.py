@@ -117,7 +117,11 @@ def call(context: Context, request: Request) -> Flow[dict[str, Any]]:
 
 
 def _decoded(head: Head) -> Flow[dict[str, Any]]:
-    return decode(head, (yield from read_content(head)))
+    try:
+        content = take_off_coding(head, (yield ReadAll(MAX_BODY)))
+    except DecodeError as error:
+        content = _without_content(head, error)
+    return decode(head, content)
 
 
 def exchange(context: Context, request: Request) -> Flow[Response]:
@@ -159,9 +163,13 @@ def upload(
 def read_content(head: Head) -> Flow[bytes]:
     """The content without its coding. A refusal stays one even where its content is of no use."""
     try:
-        content: bytes = yield ReadAll(MAX_BODY)
-        return take_off_coding(head, content)
+        return take_off_coding(head, (yield ReadAll(MAX_BODY)))
     except DecodeError as error:
-        if 200 <= head.status < 300:
-            raise nonsense(head, b"", error.message) from error
-        return b""
+        return _without_content(head, error)
+
+
+def _without_content(head: Head, error: DecodeError) -> bytes:
+    """What is left of an answer whose content cannot be read: a refusal, or nothing."""
+    if 200 <= head.status < 300:
+        raise nonsense(head, b"", error.message) from error
+    return b""

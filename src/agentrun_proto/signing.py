@@ -13,6 +13,7 @@ import hmac
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from hashlib import sha256
+from typing import Protocol
 from urllib.parse import quote
 
 from .credentials import AccessKey, AccessToken, Credential
@@ -53,6 +54,8 @@ def canonical_query(query: str) -> str:
     if not query:
         return ""
     if is_plain(query):
+        if "&" not in query:
+            return query
         values = dict([pair.split("=") for pair in query.split("&")])
         return "&".join([f"{name}={values[name]}" for name in sorted(values)])
     return "&".join(
@@ -61,11 +64,43 @@ def canonical_query(query: str) -> str:
     )
 
 
+_INNER_PAD = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER_PAD = bytes(byte ^ 0x5C for byte in range(256))
+
+
+class _Hash(Protocol):
+    def copy(self) -> _Hash: ...
+    def update(self, data: bytes, /) -> None: ...
+    def digest(self) -> bytes: ...
+    def hexdigest(self) -> str: ...
+
+
+class _Mac:
+    """HMAC-SHA256 with one key, which is hashed into both pads once, as RFC 2104, 4 proposes.
+
+    Two copies of that are a third of the cost of `hmac`, which comes the long way for each message.
+    """
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        block = key.ljust(64, b"\0")  # a day's key is a digest: shorter than a block
+        self._inner: _Hash = sha256(block.translate(_INNER_PAD))
+        self._outer: _Hash = sha256(block.translate(_OUTER_PAD))
+
+    def hexdigest(self, message: bytes) -> str:
+        """RFC 2104, 2: H(K XOR opad, H(K XOR ipad, text))."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(message)
+        outer.update(inner.digest())
+        return outer.hexdigest()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class _Moment:
     """All of a signature that stays the same for a second: everything but method, host, path and query."""
 
-    mac: hmac.HMAC  # keyed with the day's key; a copy of it costs half of a new one
+    mac: _Mac
     fields: tuple[tuple[str, str], ...]
     signed: dict[str, str]
     plain_tail: str  # the canonical request after the host, where only the usual fields are signed
@@ -86,7 +121,7 @@ class Signer:
         self._access_key = access_key
         self._region = region
         # Each is one value that is replaced as a whole: threads share a signer.
-        self._day: tuple[str, hmac.HMAC | None] = ("", None)
+        self._day: tuple[str, _Mac | None] = ("", None)
         self._second: tuple[int, _Moment] | None = None
 
     def _at(self, now: float) -> _Moment:
@@ -102,7 +137,7 @@ class Signer:
             key = b"aliyun_v4" + access_key.access_key_secret.reveal().encode()
             for part in (day, self._region, PRODUCT, "aliyun_v4_request"):
                 key = hmac.digest(key, part.encode(), "sha256")
-            mac = hmac.new(key, None, "sha256")
+            mac = _Mac(key)
             self._day = day, mac
         signed = {"x-acs-date": stamp, "x-acs-content-sha256": UNSIGNED_PAYLOAD}
         if access_key.security_token is not None:
@@ -144,9 +179,8 @@ class Signer:
             rest = f"{lines}\n{names}\n{UNSIGNED_PAYLOAD}"
         canonical = f"{request.method}\n{path}\n{canonical_query(query)}\n{rest}"
         string_to_sign = f"{ALGORITHM}\n{sha256(canonical.encode('latin-1')).hexdigest()}"
-        mac = moment.mac.copy()
-        mac.update(string_to_sign.encode())
-        value = f"{moment.credential}{names},Signature={mac.hexdigest()}"
+        signature = moment.mac.hexdigest(string_to_sign.encode())
+        value = f"{moment.credential}{names},Signature={signature}"
         return (*moment.fields, (AUTHORIZATION_FIELD, value))
 
 

@@ -62,11 +62,12 @@ class Origin:
     scheme: str
     host: str
     port: int
+    authority: str = field(init=False, repr=False, compare=False)
+    """Host, and the port where it is not the scheme's own: the value of the Host field."""
 
-    @property
-    def authority(self) -> str:
-        """Host, and the port where it is not the scheme's own: the value of the Host field."""
-        return self.host if DEFAULT_PORTS[self.scheme] == self.port else f"{self.host}:{self.port}"
+    def __post_init__(self) -> None:
+        own = DEFAULT_PORTS.get(self.scheme) == self.port
+        object.__setattr__(self, "authority", self.host if own else f"{self.host}:{self.port}")
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}"
@@ -195,7 +196,7 @@ def _quoted(text: str, *, safe: str) -> str:
 
 def wire_path(path: str) -> str:
     """A path in its wire form; see the head of this file. Raises ValueError as `join_path` does."""
-    if _PLAIN_PATH.fullmatch(path):
+    if is_plain_path(path):
         return path
     if _LINE_BREAKERS.search(path):
         raise ValueError(f"a path cannot hold a line break or NUL: {path!r}; use path_segment() for such ids")
@@ -219,6 +220,11 @@ def wire_query(query: str) -> str:
     if not _WIRE_QUERY.fullmatch(query):
         query = _quoted(_STRAY_PERCENT.sub("%25", query), safe="/?!$&'()*+,;=:@%")
     return query
+
+
+def is_plain_path(path: str) -> bool:
+    """Whether this is a path in its wire form, of unreserved characters alone, with no slash too many."""
+    return _PLAIN_PATH.fullmatch(path) is not None
 
 
 def join_path(*parts: str) -> str:
@@ -320,7 +326,7 @@ def merge_query(url: str, query: Mapping[str, Any] | None) -> str:
 def merge_pairs(existing: str, encoded: Mapping[str, list[str]]) -> str:
     """Merges encoded parameters into a normalised query; see `merge_query`."""
     if not existing:
-        return "&".join(pair for pairs in encoded.values() for pair in pairs)
+        return "&".join([pair for pairs in encoded.values() for pair in pairs])
     waiting = dict(encoded)
     merged: list[str] = []
     for raw_name, pair in split_pairs(existing):
@@ -340,6 +346,11 @@ def encode_query(query: Mapping[str, Any]) -> dict[str, list[str]]:
         raise TypeError(f"a query is a mapping of names to values, not {type(query).__name__}")
     encoded: dict[str, list[str]] = {}
     for name, value in query.items():
+        if type(value) in _OFTEN and type(name) is str:  # the usual parameter takes no other look
+            text = str(value)
+            if _UNRESERVED.fullmatch(text) and _UNRESERVED.fullmatch(name):
+                encoded[name] = [f"{name}={text}"]
+                continue
         if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers exist
             raise TypeError(f"the name of a query parameter is a str, not {type(name).__name__}: {name!r}")
         if value is None:
@@ -350,6 +361,9 @@ def encode_query(query: Mapping[str, Any]) -> dict[str, list[str]]:
             f"{raw_name}={_form_encoded(_scalar(name, item))}" for item in values if item is not None
         ]
     return encoded
+
+
+_OFTEN = (str, int)
 
 
 def _form_encoded(text: str) -> str:

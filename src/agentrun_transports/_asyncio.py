@@ -11,10 +11,10 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from math import inf
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from agentrun_proto import Clock, Command, Origin, TLSError
 
@@ -32,28 +32,25 @@ _HAPPY_EYEBALLS_DELAY = 0.25  # seconds (RFC 8305, 5)
 
 
 class AsyncioClock:
-    """Wall time of the machine, and the running loop's own monotonic time, which a test may turn."""
+    """Wall time of the machine, and a loop's own monotonic time, which a test may turn."""
 
     now = staticmethod(time.time)
 
-    @staticmethod
-    def monotonic() -> float:
-        """The running loop's time."""
-        return asyncio.get_running_loop().time()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.monotonic: Callable[[], float] = loop.time
 
 
 class AsyncioNetwork:
     """Connects, reads, writes and waits on the running loop."""
 
-    clock: Clock = AsyncioClock()
-
     def __init__(self, tls: TLS, unix_socket: str | None) -> None:
         self._loop = asyncio.get_running_loop()
+        self.clock: Clock = AsyncioClock(self._loop)
         self.random: Callable[[int], bytes] = os.urandom
         self._tls = tls
         self._unix_socket = unix_socket
         self._tasks: set[asyncio.Task[None]] = set()  # a loop keeps only weak references to its tasks
-        self._perform: dict[type, Callable[[Any], Awaitable[Any]]] = {
+        self._perform: dict[type, Callable[[Any], Awaitable[Any] | int]] = {
             Connect: self._connect,
             Write: self._write,
             Read: self._read,
@@ -63,11 +60,11 @@ class AsyncioNetwork:
             Spawn: self._spawn,
         }
 
-    async def drive(self, steps: Steps[Result]) -> Result:
+    def drive(self, steps: Steps[Result]) -> Coroutine[Any, Any, Result]:
         """Performs network commands until their flow returns."""
-        return await drive_async(steps, self.perform)
+        return drive_async(steps, self.perform)
 
-    def perform(self, command: Command[Any]) -> Awaitable[Any]:
+    def perform(self, command: Command[Any]) -> Awaitable[Any] | int:
         """Performs one network command."""
         return self._perform[type(command)](command)
 
@@ -83,12 +80,15 @@ class AsyncioNetwork:
         elif not self._loop.is_closed():
             self._loop.call_soon_threadsafe(close)
 
-    def _write(self, command: Write) -> Awaitable[int]:
-        link = cast("AsyncioLink", command.link)
-        return link.write(command.data, command.deadline, watch=command.watch)
+    def _write(self, command: Write) -> Awaitable[int] | int:
+        link: Any = command.link
+        written: Awaitable[int] | int = link.write(command.data, command.deadline, watch=command.watch)
+        return written
 
-    def _read(self, command: Read) -> Awaitable[int]:
-        return cast("AsyncioLink", command.link).read(command.deadline)
+    def _read(self, command: Read) -> Awaitable[int] | int:
+        link: Any = command.link
+        read: Awaitable[int] | int = link.read(command.deadline)
+        return read
 
     async def _connect(self, command: Connect) -> AsyncioLink:
         left = command.deadline - self._loop.time()

@@ -11,8 +11,9 @@ themselves, so that bytes after an answer could not be seen before the connectio
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from math import inf
-from typing import cast
+from typing import Any, cast
 
 from agentrun_proto import Origin
 
@@ -33,7 +34,9 @@ class AsyncioLink(asyncio.BufferedProtocol):
         "_layer",
         "_loop",
         "_paused",
+        "_reader",
         "_ready",
+        "_rings",
         "_shaken",
         "_timer",
         "_transport",
@@ -53,8 +56,10 @@ class AsyncioLink(asyncio.BufferedProtocol):
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._ready: Readiness | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._reader: asyncio.Future[int] | None = None  # of whoever reads: how many bytes have come
+        self._waiter: asyncio.Future[None] | None = None  # of whoever waits for anything else
         self._timer: asyncio.TimerHandle | None = None
+        self._rings = inf  # when the timer does
         self._deadline = inf
         self._unread = 0  # bytes in the wire that no `read` has told of
         self._ended = False
@@ -75,12 +80,14 @@ class AsyncioLink(asyncio.BufferedProtocol):
         return self.wire.get_buffer() if self._layer is None else self._cipher
 
     def buffer_updated(self, nbytes: int) -> None:
+        wire = self.wire
         if self._layer is None:
-            self._take(nbytes)
+            wire.received(nbytes)
+            self._unread += nbytes
         else:
             self._layer.receive(self._cipher[:nbytes])
             self._decipher()
-        if not self.wire.get_buffer() and self._transport is not None:
+        if wire.full and self._transport is not None:
             self._full = True
             self._transport.pause_reading()
         self._wake()
@@ -97,9 +104,7 @@ class AsyncioLink(asyncio.BufferedProtocol):
         self._ended = True
         self._failure = self._failure or exc
         self._transport = self._ready = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._disarm()
         self._wake()
 
     def pause_writing(self) -> None:
@@ -108,10 +113,6 @@ class AsyncioLink(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self._paused = False
         self._wake()
-
-    def _take(self, count: int) -> None:
-        self.wire.received(count)
-        self._unread += count
 
     def _decipher(self) -> None:
         """Moves what has arrived under TLS into the wire, as far as there is room."""
@@ -125,36 +126,72 @@ class AsyncioLink(asyncio.BufferedProtocol):
                 if not count:
                     self._ended = True
                     break
-                self._take(count)
+                self.wire.received(count)
+                self._unread += count
         except OSError as error:
             self._ended = True
             self._failure = error
 
+    def _news(self) -> int | None:
+        """How many bytes have come that nobody was told of; 0 at the end; None if there is nothing new."""
+        count = self._unread
+        if count:
+            self._unread = 0
+            return count
+        if self._failure is not None:
+            raise self._broken(self._failure)
+        return 0 if self._ended else None
+
+    def _broken(self, failure: Exception) -> ConnectionResetError:
+        error = ConnectionResetError(str(failure))
+        error.__cause__ = failure
+        return error
+
     def _wake(self) -> None:
+        reader = self._reader
+        if reader is not None:
+            if reader.done():  # cancelled: what has come is for the next
+                self._reader = None
+            elif self._unread:
+                self._reader = None
+                reader.set_result(self._unread)
+                self._unread = 0
+            elif self._failure is not None:
+                self._reader = None
+                reader.set_exception(self._broken(self._failure))
+            elif self._ended:
+                self._reader = None
+                reader.set_result(0)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def _expire(self) -> None:
-        self._timer = None
-        if self._waiter is None or self._waiter.done():
+        self._timer, self._rings = None, inf
+        reader = self._reader
+        waiting = self._waiter if reader is None or reader.done() else reader
+        if waiting is None or waiting.done():
             return
         if self._loop.time() < self._deadline:
-            self._arm()
+            self._arm(self._deadline)
         else:
-            self._waiter.set_exception(TimeoutError())
+            waiting.set_exception(TimeoutError())
 
-    def _arm(self) -> None:
-        timer, deadline = self._timer, self._deadline
-        if deadline == inf or (timer is not None and timer.when() <= deadline):
-            return
-        if timer is not None:
-            timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._expire)
+    def _arm(self, deadline: float) -> None:
+        self._deadline = deadline
+        if self._rings > deadline:  # most often it rings long before, and looks then what is due
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(deadline, self._expire)
+            self._rings = deadline
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._rings = None, inf
 
     async def _wait(self, deadline: float) -> None:
         """Until something happens to the connection."""
-        self._deadline = deadline
-        self._arm()
+        self._arm(deadline)
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
@@ -167,9 +204,7 @@ class AsyncioLink(asyncio.BufferedProtocol):
         """Closes it at once."""
         if self._transport is not None and not self._loop.is_closed():
             self._transport.abort()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._disarm()
 
     async def handshake(self) -> None:
         """The TLS handshake. Raises ssl.SSLError."""
@@ -185,28 +220,39 @@ class AsyncioLink(asyncio.BufferedProtocol):
                 await self._wait(inf)
         self._decipher()
 
-    async def read(self, deadline: float) -> int:
-        """Waits until bytes have arrived in the wire; 0 at the end."""
-        while True:
+    def read(self, deadline: float) -> int | asyncio.Future[int]:
+        """How many bytes have arrived in the wire, or what has that as its result; 0 at the end."""
+        if self._layer is not None:
             self._decipher()
-            if self._unread:
-                count, self._unread = self._unread, 0
-                return count
-            if self._failure is not None:
-                raise ConnectionResetError(str(self._failure)) from self._failure
-            if self._ended:
-                return 0
-            if self._full and self._transport is not None and self.wire.get_buffer():
-                self._full = False
-                self._transport.resume_reading()
-            await self._wait(deadline)
+        news = self._news()
+        if news is not None:
+            return news
+        if self._full and self._transport is not None and not self.wire.full:
+            self._full = False
+            self._transport.resume_reading()
+        self._arm(deadline)
+        reader = self._reader = self._loop.create_future()
+        return reader
 
-    async def write(self, data: bytes | memoryview, deadline: float, *, watch: bool) -> int:
-        """Hands bytes to the transport once it has room; with `watch`, whatever arrives ends the wait."""
+    def write(
+        self, data: bytes | memoryview, deadline: float, *, watch: bool
+    ) -> int | Coroutine[Any, Any, int]:
+        """Hands bytes to the transport, or gives what does that once there is room.
+
+        With `watch`, whatever arrives ends the wait.
+        """
+        if self._paused and not self._ended:
+            return self._write_later(data, deadline, watch)
+        return self._write_now(data)
+
+    async def _write_later(self, data: bytes | memoryview, deadline: float, watch: bool) -> int:
         while self._paused and not self._ended:
             if watch and self._unread:
                 return 0
             await self._wait(deadline)
+        return self._write_now(data)
+
+    def _write_now(self, data: bytes | memoryview) -> int:
         if self._transport is None or self._ended or self._transport.is_closing():
             raise ConnectionResetError("the connection is closed")
         if self._layer is None:
@@ -220,8 +266,10 @@ class AsyncioLink(asyncio.BufferedProtocol):
 
     def take_in(self) -> int | None:
         """How many bytes have arrived, which the loop has put into the wire; 0 at the end, None if none."""
-        self._decipher()
-        count, self._unread = self._unread, 0
+        if self._layer is not None:
+            self._decipher()
+        # What came between the wake of a reader and its turn was taken with the rest.
+        count, self._unread = self._unread if self.wire.pending else 0, 0
         if count or self._ended:
             return count
         # The loop may not have come to what arrived with the last answer, or right after it.

@@ -16,8 +16,8 @@ Result = TypeVar("Result")
 Perform = Callable[[Command[Any]], Any]
 """Performs a command and returns its answer; raises AgentRunClientError, on the network's level OSError."""
 
-PerformAsync = Callable[[Command[Any]], Awaitable[Any]]
-"""The same, to be awaited."""
+PerformAsync = Callable[[Command[Any]], "Awaitable[Any] | int"]
+"""The same, to be awaited; where nothing has to be waited for, a number may come as it is."""
 
 
 def drive(flow: Flow[Result], perform: Perform) -> Result:
@@ -59,7 +59,9 @@ async def drive_async(flow: Flow[Result], perform: PerformAsync) -> Result:
         command = flow.send(None)
         while True:
             try:
-                answer = await perform(command)
+                answer = perform(command)
+                if not isinstance(answer, int):
+                    answer = await answer
             except (OSError, AgentRunClientError) as error:
                 command = flow.throw(error)
             else:

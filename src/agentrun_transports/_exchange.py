@@ -47,14 +47,13 @@ from agentrun_proto import (
     WriteTimeout,
 )
 
-from ._drive import conduct
 from ._files import FileSource, LocalSink
 from ._flights import Flights
 from ._local import Local
 from ._network import Connect, Link, Read, SendFile, Steps, Wait, Write, sends_files
 from ._pool import Pool, PoolTicket
 from ._progress import Meter
-from ._wire import encode_head
+from ._wire import Wire, encode_head
 
 Result = TypeVar("Result")
 Sent = TypeVar("Sent", int, "int | None")
@@ -76,6 +75,29 @@ class _Vanished(Exception):
 
 class _Unsendable(Exception):
     """The system does not send this file by itself."""
+
+
+def _unsent(error: OSError) -> WriteTimeout | _Vanished:
+    """What it means that a request, or its head, could not be sent."""
+    if isinstance(error, TimeoutError):
+        return WriteTimeout("the request could not be sent in time")
+    return _Vanished()
+
+
+def _unread(wire: Wire, error: OSError) -> ReadTimeout | IncompleteError | _Vanished:
+    """What it means that nothing more of an answer could be read."""
+    if isinstance(error, TimeoutError):
+        return ReadTimeout("the service did not answer, or stopped answering, in time")
+    if not wire.started:
+        return _Vanished()
+    return IncompleteError(f"the connection broke in the middle of the answer: {error}")
+
+
+def _end_of_stream(wire: Wire) -> None:
+    """The peer has closed its side."""
+    if not wire.started:
+        raise _Vanished
+    wire.end_of_stream()
 
 
 def _shrunk(missing: int) -> BodyError:
@@ -110,9 +132,23 @@ class Exchange(Local):
     def conduct(self, flow: Flow[Result]) -> Steps[Result]:
         """The flow, as a flow of network commands. However it ends, nothing stays open."""
         try:
-            return (yield from conduct(flow, self.perform))
+            command = flow.send(None)
+            while True:
+                try:
+                    if type(command) is Send:
+                        answer: Any = yield from self._send(command)
+                    elif type(command) is not ReadAll or (answer := self._read_now(command)) is None:
+                        answer = yield from self.perform(command)
+                except AgentRunClientError as error:
+                    command = flow.throw(error)
+                else:
+                    command = flow.send(answer)
+        except StopIteration as stop:
+            return cast("Result", stop.value)
         finally:
-            self._leave()
+            flow.close()
+            if self._origin is not None:
+                self._leave()
 
     def perform(self, command: Command[Any]) -> Steps[Any]:
         """The steps that answer a command; where they fail, no connection stays open."""
@@ -148,24 +184,24 @@ class Exchange(Local):
         whole = self._command.deadline
         return whole if part is None else min(whole, self._clock.monotonic() + part)
 
-    def _get_link(self, origin: Origin) -> Steps[Link]:
-        found = self._pool.checkout(origin)
-        if isinstance(found, PoolTicket):
-            if not found.ready:
-                yield from self._await_turn(found)
-            link = found.connection
-        else:
-            link = found
+    def _take(self, origin: Origin, link: Link | None) -> Link | None:
+        """Takes a place, and the connection that came with it if that is fit for a request."""
         self._origin, self._link = origin, link
-        if link is not None and link.take_in() is None and link.wire.reusable:
+        if link is None:
+            return None
+        if link.take_in() is None and link.wire.reusable:
             observer = self._command.observer
             if observer is not None:
                 observer.tell(ConnectionReused(call=observer.call, origin=str(origin)))
             return link
-        if link is not None:
-            self._link = None
-            link.abort()
-        return (yield from self._connect(origin))
+        self._link = None
+        link.abort()
+        return None
+
+    def _await_link(self, origin: Origin, ticket: PoolTicket[Link]) -> Steps[Link | None]:
+        if not ticket.ready:
+            yield from self._await_turn(ticket)
+        return self._take(origin, ticket.connection)
 
     def _await_turn(self, ticket: PoolTicket[Link]) -> Steps[None]:
         try:
@@ -193,37 +229,69 @@ class Exchange(Local):
     # The commands of the core
 
     def _send(self, command: Send) -> Steps[Head]:
-        self._drop()
+        if self._origin is not None:
+            self._drop()
         self._command = command
         request = command.request
-        head_bytes = memoryview(encode_head(request))  # a view does not show what it holds
+        origin, body = request.origin, request.body
+        message = memoryview(encode_head(request))  # a view does not show what it holds
+        content = body.data if body.length is not None and body.length <= SMALL else None
+        if content:
+            message = memoryview(b"".join((message, content)))
         try:
-            link = yield from self._get_link(request.origin)
+            found = self._pool.checkout(origin)
+            if isinstance(found, PoolTicket):
+                link = yield from self._await_link(origin, found)
+            else:
+                link = self._take(origin, found)
+            if link is None:
+                link = yield from self._connect(origin)
             while True:
                 link.wire.begin(request.method)
                 try:
-                    return (yield from self._transmit(link, request.body, head_bytes))
+                    if content is not None:
+                        return (yield from self._ask(link, message))
+                    return (yield from self._transmit(link, body, message))
                 except _Vanished as vanished:
-                    retry = link.used and request.idempotent and request.body.replayable
+                    retry = link.used and request.idempotent and body.replayable
                     link.abort()
                     self._link = None
                     if not retry:
                         raise IncompleteError(
                             "the connection was closed before an answer came"
                         ) from vanished.__cause__
-                yield from self._rewind_body(request.body)
-                link = yield from self._connect(request.origin)
+                yield from self._rewind_body(body)
+                link = yield from self._connect(origin)
         except BaseException:
             self._drop()  # now: the flow may go on to wait for long
             raise
 
+    def _ask(self, link: Link, message: memoryview) -> Steps[Head]:
+        """Sends a small request; returns the head of the answer."""
+        timeout, wire = self._command.timeout, link.wire
+        while True:
+            until = self._command.deadline if timeout.write is None else self._until(timeout.write)
+            try:
+                count: int = yield Write(link, message, until, False)
+            except OSError as error:
+                raise _unsent(error) from error
+            if count == len(message):
+                break
+            message = message[count:]
+        while True:
+            until = self._command.deadline if timeout.read is None else self._until(timeout.read)
+            try:
+                count = yield Read(link, until)
+            except OSError as error:
+                raise _unread(wire, error) from error
+            if not count:
+                _end_of_stream(wire)
+            if (head := wire.read_head()) is not None:
+                return head
+
     def _transmit(self, link: Link, body: Body, head_bytes: memoryview) -> Steps[Head]:
-        """Sends the request; returns the head of the answer, which may come before all of it is sent."""
+        """Sends a large request; returns the head of the answer, which may come before all of it is sent."""
         length = body.length
-        if length is not None and length <= SMALL and (content := body.data) is not None:
-            whole = memoryview(b"".join((head_bytes, content))) if content else head_bytes
-            yield from self._write(link, whole)
-            return (yield from self._await_head(link))
         yield from self._write(link, head_bytes)
         if self._command.request.expect_continue:
             head = yield from self._await_consent(link)
@@ -333,15 +401,11 @@ class Exchange(Local):
         return None if arrived is None else link.wire.read_head()
 
     def _write(self, link: Link, rest: memoryview) -> Steps[None]:
-        while True:
+        while rest:
             try:
                 count: int = yield Write(link, rest, self._until(self._command.timeout.write), False)
-            except TimeoutError as error:
-                raise WriteTimeout("the request could not be sent in time") from error
             except OSError as error:
-                raise _Vanished from error
-            if count == len(rest):
-                return
+                raise _unsent(error) from error
             rest = rest[count:]
 
     def _await_consent(self, link: Link) -> Steps[Head | None]:
@@ -354,20 +418,13 @@ class Exchange(Local):
         return head
 
     def _read(self, link: Link, patience: float | None = None) -> Steps[None]:
-        wire = link.wire
         part = self._command.timeout.read if patience is None else patience
         try:
             count: int = yield Read(link, self._until(part))
-        except TimeoutError as error:
-            raise ReadTimeout("the service did not answer, or stopped answering, in time") from error
         except OSError as error:
-            if not wire.started:
-                raise _Vanished from error
-            raise IncompleteError(f"the connection broke in the middle of the answer: {error}") from error
+            raise _unread(link.wire, error) from error
         if not count:
-            if not wire.started:
-                raise _Vanished
-            wire.end_of_stream()
+            _end_of_stream(link.wire)
 
     def _await_head(self, link: Link) -> Steps[Head]:
         wire = link.wire
@@ -378,16 +435,25 @@ class Exchange(Local):
         return head
 
     def _read_all(self, command: ReadAll) -> Steps[bytes]:
+        while (content := self._read_now(command)) is None:
+            link = self._answering()
+            try:
+                yield from self._read(link)
+            except BaseException:
+                self._drop()
+                raise
+        return content
+
+    def _read_now(self, command: ReadAll) -> bytes | None:
+        """The whole content, if it is there: most often it has come with the head."""
         link = self._answering()
         try:
             content = link.wire.read_all(command.limit)
-            while content is None:
-                yield from self._read(link)
-                content = link.wire.read_all(command.limit)
         except BaseException:
             self._drop()
             raise
-        self._release()
+        if content is not None:
+            self._release()
         return content
 
     def _read_into(self, command: ReadInto) -> Steps[int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, BinaryIO, Final, TypeVar, cast
@@ -562,7 +562,7 @@ class AsyncFace(Operations, ABC):
     """The methods of a blocking client, to be awaited; their names end in ``_async``, as documented."""
 
     @abstractmethod
-    async def _run_async(self, operation: Operation[Result]) -> Result: ...
+    def _run_async(self, operation: Operation[Result]) -> Coroutine[Any, Any, Result]: ...
 
     @abstractmethod
     async def _begin_async(self, operation: Operation[None]) -> RunAsync: ...
@@ -847,8 +847,8 @@ class NativeFace(AsyncFace):
     def _loop(self) -> tuple[object, type[LoopNetwork]]:
         """The running loop, and the class of its network."""
 
-    async def _run_async(self, operation: Operation[Result]) -> Result:
-        return await self._sessions.get(*self._loop()).run(operation)
+    def _run_async(self, operation: Operation[Result]) -> Coroutine[Any, Any, Result]:
+        return self._sessions.get(*self._loop()).run(operation)
 
     async def _begin_async(self, operation: Operation[None]) -> RunAsync:
         return await self._sessions.get(*self._loop()).begin(operation)

@@ -112,7 +112,9 @@ class Pool(Generic[Connection]):
         self._lock = threading.Lock()
         self._open = 0
         self._closed = False
+        self._expiry = 0.0  # nothing that is idle is too old before that
         self._lanes: dict[Origin, _Lane[Connection]] = {}
+        self._last: _Lane[Connection] | None = None  # found last: a client has one origin, as a rule
         # All idle connections, the one that has been idle longest first.
         self._idle: OrderedDict[Connection, None] = OrderedDict()
         # Lanes that have somebody waiting and are below their limit, by the number of their next ticket.
@@ -144,10 +146,11 @@ class Pool(Generic[Connection]):
         """An idle connection, or a ticket: ready at once if a connection may be made, else to wait with."""
         with self._lock:
             self._closed = False
-            self._expire()
-            lane = self._lanes.get(origin)
-            if lane is None:
-                lane = self._lanes[origin] = _Lane(origin)
+            if self._idle and self._now() > self._expiry:
+                self._expire()
+            lane = self._last
+            if lane is None or lane.origin is not origin:
+                lane = self._lane_of(origin)
             if lane.idle:
                 connection = lane.idle.pop()
                 del self._idle[connection]
@@ -164,12 +167,18 @@ class Pool(Generic[Connection]):
     def checkin(self, connection: Connection) -> None:
         """Gives back a place with its connection, which is fit for another request."""
         with self._lock:
-            self._hand_over(self._lanes[connection.origin], connection)
+            lane = self._last
+            if lane is None or lane.origin is not connection.origin:
+                lane = self._lane_of(connection.origin)
+            if self._queue or lane.waiting or self._closed:
+                self._hand_over(lane, connection)
+            else:
+                self._keep(lane, connection)
 
     def forfeit(self, origin: Origin) -> None:
         """Gives back a place whose connection is closed, or was never made."""
         with self._lock:
-            self._vacate(self._lanes[origin])
+            self._vacate(self._lane_of(origin))
             self._serve_next()
 
     def cancel(self, ticket: PoolTicket[Connection]) -> None:
@@ -195,6 +204,13 @@ class Pool(Generic[Connection]):
             while self._idle:
                 self._evict_oldest()
 
+    def _lane_of(self, origin: Origin) -> _Lane[Connection]:
+        lane = self._lanes.get(origin)
+        if lane is None:
+            lane = self._lanes[origin] = _Lane(origin)
+        self._last = lane
+        return lane
+
     def _occupy(self, lane: _Lane[Connection]) -> None:
         lane.open += 1
         self._open += 1
@@ -208,6 +224,7 @@ class Pool(Generic[Connection]):
     def _forget_if_empty(self, lane: _Lane[Connection]) -> None:
         if not lane.open and not lane.waiting:
             del self._lanes[lane.origin]
+            self._last = None
 
     def _enqueue(self, lane: _Lane[Connection]) -> None:
         head = lane.head()
@@ -250,9 +267,15 @@ class Pool(Generic[Connection]):
             self._vacate(lane)
             self._serve_next()
         else:
-            connection.idle_since = self._now()
-            lane.idle.append(connection)
-            self._idle[connection] = None
+            self._keep(lane, connection)
+
+    def _keep(self, lane: _Lane[Connection], connection: Connection) -> None:
+        """Nobody waits for it: it is idle."""
+        connection.idle_since = now = self._now()
+        if not self._idle:
+            self._expiry = now + self._limits.idle
+        lane.idle.append(connection)
+        self._idle[connection] = None
 
     def _make_room(self) -> bool:
         """Whether one more connection may be made, if need be in the place of the one idle longest."""
@@ -264,14 +287,16 @@ class Pool(Generic[Connection]):
         return True
 
     def _expire(self) -> None:
-        if self._idle:
-            horizon = self._now() - self._limits.idle
-            while self._idle and next(iter(self._idle)).idle_since < horizon:
-                self._evict_oldest()
+        now = self._now()
+        while self._idle:
+            self._expiry = next(iter(self._idle)).idle_since + self._limits.idle
+            if self._expiry >= now:
+                return
+            self._evict_oldest()
 
     def _evict_oldest(self) -> None:
         connection = self._idle.popitem(last=False)[0]
-        lane = self._lanes[connection.origin]
+        lane = self._lane_of(connection.origin)
         lane.idle.popleft()
         self._vacate(lane)
         connection.abort()

@@ -5,10 +5,10 @@ Rules of this file: the choice is made once, where a client is made, and httpcor
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Literal, Protocol, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 from agentrun_proto import Clock, Origin
 
@@ -52,8 +52,8 @@ class SyncSession(Protocol):
 class Session(Protocol):
     """Connections on one loop."""
 
-    async def run(self, operation: Operation[Result]) -> Result:
-        """Performs an operation's flow and returns its result."""
+    def run(self, operation: Operation[Result]) -> Coroutine[Any, Any, Result]:
+        """Performs an operation's flow and returns its result, once it is awaited."""
         ...
 
     async def begin(self, operation: Operation[None]) -> RunAsync:

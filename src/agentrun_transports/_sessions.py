@@ -7,7 +7,7 @@ ours waits in each loop for that moment and closes the connections in it.
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from functools import partial
 from types import AsyncGeneratorType
 from typing import Any, Protocol, TypeVar, cast
@@ -42,11 +42,11 @@ class LoopNetwork(Protocol):
         """Whether the loop is over."""
         ...
 
-    def perform(self, command: Command[Any]) -> Awaitable[Any]:
+    def perform(self, command: Command[Any]) -> Awaitable[Any] | int:
         """Performs one network command."""
         ...
 
-    async def drive(self, steps: Steps[Result]) -> Result:
+    def drive(self, steps: Steps[Result]) -> Coroutine[Any, Any, Result]:
         """Performs network commands until their flow returns."""
         ...
 
@@ -89,13 +89,17 @@ class LoopSession:
             self._guarded = True
             await self._guard.__anext__()  # runs to its yield without giving way
 
-    async def run(self, operation: Operation[Result]) -> Result:
+    def run(self, operation: Operation[Result]) -> Coroutine[Any, Any, Result]:
         """Performs an operation's flow and returns its result."""
         if not self._guarded:
-            await self._start_guard()
+            return self._run_guarded(operation)
         network = self._network
         exchange = Exchange(self.pool, network.clock, self._flights, network.random)
-        return await network.drive(exchange.conduct(operation(network.clock)))
+        return network.drive(exchange.conduct(operation(network.clock)))
+
+    async def _run_guarded(self, operation: Operation[Result]) -> Result:
+        await self._start_guard()
+        return await self.run(operation)
 
     def close(self) -> None:
         """Closes the idle connections, and those in use once their calls are done."""

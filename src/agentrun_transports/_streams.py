@@ -138,7 +138,9 @@ class LoopRun(_AnyRun[PerformAsync, Callable[[], Awaitable[None]]]):
             command: Command[Any] = steps.send(answer)
             while type(command) is not Deliver:
                 try:
-                    result = await perform(command)
+                    result = perform(command)
+                    if not isinstance(result, int):
+                        result = await result
                 except (OSError, AgentRunClientError) as error:
                     command = steps.throw(error)
                 else:

@@ -1,6 +1,7 @@
 """trio: a network on trio's own sockets and TLS, and the driver of about fifteen lines.
 
-Rules of this file: a deadline is a bare `CancelScope`; closing is a plain call on the socket.
+Rules of this file: a deadline is a bare `CancelScope`, and for the wait that every call has, one for all of
+them; closing is a plain call on the socket.
 """
 
 from __future__ import annotations
@@ -10,24 +11,29 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
+from math import inf
 from typing import Any, TypeVar, cast
 
 import trio
+from outcome import Error
 
 from agentrun_proto import Clock, Command, Origin, TLSError
 
 from ._drive import drive_async
 from ._faces import NativeFace
-from ._network import Await, Connect, NetworkCommand, Read, Run, SendFile, Spawn, Steps, Wait, Write
+from ._network import Await, Connect, Read, Run, SendFile, Spawn, Steps, Wait, Write
 from ._readiness import Readiness
 from ._sessions import LoopNetwork
+from ._tickets import Ticket
 from ._tls import TLS, TLSLayer, tls_context
 from ._wire import BUFFER_SIZE, Wire
 
 Result = TypeVar("Result")
+Answer = TypeVar("Answer")
 
 
 class TrioClock:
@@ -44,14 +50,15 @@ class TrioLink:
     before the connection is used again: hence a layer of our own, over the standard library's TLS.
     """
 
-    __slots__ = ("_cipher", "_layer", "_ready", "_socket", "idle_since", "origin", "used", "wire")
+    __slots__ = ("_cipher", "_layer", "_plain", "_ready", "_socket", "idle_since", "origin", "used", "wire")
 
-    def __init__(self, sock: trio.socket.SocketType, origin: Origin, layer: TLSLayer | None) -> None:
+    def __init__(self, sock: socket.socket, origin: Origin, layer: TLSLayer | None) -> None:
         self.origin = origin
         self.wire = Wire()
         self.used = False
         self.idle_since = 0.0
-        self._socket = sock
+        self._plain = sock
+        self._socket = trio.socket.from_stdlib_socket(sock)
         self._layer = layer
         self._cipher = b""  # enciphered, and not sent yet
         self._ready = Readiness(sock.fileno())
@@ -73,6 +80,31 @@ class TrioLink:
                 await self._flush(layer, watch=False)
             if not done:
                 layer.receive(await self._socket.recv(BUFFER_SIZE))
+
+    def expire(self) -> None:
+        """Ends the wait for something to read: it has lasted too long."""
+        with suppress(OSError):  # it is being closed at this moment
+            trio.lowlevel.notify_closing(self._plain.fileno())
+
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether the next bytes are an answer's first: they are waited for, and come in the plain."""
+        return self._layer is None and not self.wire.started
+
+    def receive(self) -> int:
+        """Receives into the wire what is there. BlockingIOError if nothing is."""
+        count = self._plain.recv_into(self.wire.get_buffer())
+        self.wire.received(count)
+        return count
+
+    def send(self, data: bytes | memoryview) -> int | None:
+        """Sends some of it, if that takes no waiting."""
+        if self._layer is not None:
+            return None
+        try:
+            return self._plain.send(data)
+        except BlockingIOError:
+            return None
 
     async def read(self) -> int:
         """Receives into the wire."""
@@ -107,7 +139,7 @@ class TrioLink:
 
     def fileno(self) -> int:
         """The descriptor."""
-        return self._socket.fileno()
+        return self._plain.fileno()
 
     async def _flush(self, layer: TLSLayer, *, watch: bool) -> bool:
         """Sends what is enciphered; whether all of it is gone."""
@@ -135,33 +167,108 @@ class TrioLink:
         return self._ready.writable()
 
     async def _wait_and_cancel(self, wait: Callable[[int], Awaitable[None]], other: trio.CancelScope) -> None:
-        await wait(self._socket.fileno())
+        await wait(self._plain.fileno())
         other.cancel()
 
     def take_in(self) -> int | None:
         """Takes into the wire what has arrived, without waiting; 0 at the end, None if nothing has."""
-        room = self.wire.get_buffer()
+        readable = self._ready.readable()
         try:
             if self._layer is None:
-                count = self._receive_now(room) if self._ready.readable() else None
-            else:
-                if self._ready.readable():
-                    cipher = bytearray(BUFFER_SIZE)
-                    self._layer.receive(memoryview(cipher)[: self._receive_now(memoryview(cipher))])
-                count = self._layer.read_into(room)
+                return self.receive() if readable else None
+            if readable:
+                self._layer.receive(self._plain.recv(BUFFER_SIZE))
+            count = self._layer.read_into(self.wire.get_buffer())
         except OSError:
             return 0
         if count is not None:
             self.wire.received(count)
         return count
 
-    def _receive_now(self, room: memoryview) -> int:
-        # The descriptor is lent to a plain socket for one call; it does not block, and there is something.
-        plain = socket.socket(fileno=self._socket.fileno())
+
+class _Turn:
+    """A task that waits for its ticket."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self) -> None:
+        self._task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+
+    def serve(self) -> None:
+        """The wait is over; harmless once it is."""
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task)
+            self._task = None
+
+    def expire(self) -> None:
+        """The time is up."""
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task, Error(TimeoutError()))
+            self._task = None
+
+    def abort(self, _: object) -> trio.lowlevel.Abort:
+        """The task was cancelled."""
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class _Watch:
+    """Ends waits that last too long, with one timer for all of them.
+
+    A `CancelScope` of its own costs a wait more than all else that trio does for it.
+    """
+
+    __slots__ = ("_rings", "_scope", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting: dict[TrioLink | _Turn, float] = {}
+        self._rings = inf  # when the timer does; it is not moved on, but looks then what is due
+        self._scope: trio.CancelScope | None = None
+
+    async def until_readable(self, link: TrioLink, deadline: float) -> None:
+        """Waits until there is something to read, the end and errors included. Raises TimeoutError."""
+        self._begin(link, deadline)
         try:
-            return plain.recv_into(room)
+            await trio.lowlevel.wait_readable(link.fileno())
+        except trio.ClosedResourceError:
+            if link in self._waiting:
+                raise
+            raise TimeoutError from None
         finally:
-            plain.detach()
+            self._waiting.pop(link, None)
+
+    async def until_ready(self, ticket: Ticket, deadline: float) -> None:
+        """Waits until a ticket is. Raises TimeoutError."""
+        turn = _Turn()
+        ticket.notify = turn.serve
+        if ticket.ready:
+            return
+        self._begin(turn, deadline)
+        try:
+            await trio.lowlevel.wait_task_rescheduled(turn.abort)
+        finally:
+            self._waiting.pop(turn, None)
+
+    def _begin(self, waiting: TrioLink | _Turn, deadline: float) -> None:
+        self._waiting[waiting] = deadline
+        if deadline < self._rings:
+            self._rings = deadline
+            if self._scope is None:
+                self._scope = trio.CancelScope(deadline=deadline)
+                trio.lowlevel.spawn_system_task(self._keep)
+            else:
+                self._scope.deadline = deadline
+
+    async def _keep(self) -> None:
+        while self._scope is not None:
+            with self._scope:
+                await trio.sleep_forever()
+            now = trio.current_time()
+            for waiting in [waiting for waiting, deadline in self._waiting.items() if deadline <= now]:
+                del self._waiting[waiting]
+                waiting.expire()
+            self._rings = min(self._waiting.values(), default=inf)
+            self._scope = None if self._rings == inf else trio.CancelScope(deadline=self._rings)
 
 
 class TrioNetwork:
@@ -174,26 +281,30 @@ class TrioNetwork:
         self.random: Callable[[int], bytes] = os.urandom
         self._tls = tls
         self._unix_socket = unix_socket
-        self._perform: dict[type, Callable[[Any], Awaitable[Any]]] = {
-            Connect: self._connect,
+        self._watch = _Watch()
+        self._perform: dict[type, Callable[[Any], Awaitable[Any] | int]] = {
+            Connect: partial(self._within_deadline, self._connect),
             Write: self._write,
-            SendFile: self._send_file,
+            SendFile: partial(self._within_deadline, self._send_file),
             Read: self._read,
             Wait: self._wait,
-            Run: self._run,
-            Await: self._await,
+            Run: partial(self._within_deadline, self._run),
+            Await: partial(self._within_deadline, self._await),
             Spawn: self._spawn,
         }
 
-    async def drive(self, steps: Steps[Result]) -> Result:
+    def drive(self, steps: Steps[Result]) -> Coroutine[Any, Any, Result]:
         """Performs network commands until their flow returns."""
-        return await drive_async(steps, self.perform)
+        return drive_async(steps, self.perform)
 
-    async def perform(self, command: Command[Any]) -> Any:
+    def perform(self, command: Command[Any]) -> Awaitable[Any] | int:
         """Performs one network command, within its deadline."""
+        return self._perform[type(command)](command)
+
+    async def _within_deadline(self, perform: Callable[[Any], Awaitable[Answer]], command: Any) -> Answer:
         try:
-            with trio.CancelScope(deadline=cast("NetworkCommand", command).deadline):
-                return await self._perform[type(command)](command)
+            with trio.CancelScope(deadline=command.deadline):
+                return await perform(command)
         except trio.BrokenResourceError as error:
             raise _as_os_error(error) from error
         raise TimeoutError  # the scope has swallowed its own cancellation, and nothing else
@@ -214,7 +325,12 @@ class TrioNetwork:
             return False
         return True
 
-    def _write(self, command: Write) -> Awaitable[int]:
+    def _write(self, command: Write) -> Awaitable[int] | int:
+        link: Any = command.link
+        sent: int | None = None if command.watch else link.send(command.data)
+        return self._within_deadline(self._write_later, command) if sent is None else sent
+
+    def _write_later(self, command: Write) -> Awaitable[int]:
         return cast("TrioLink", command.link).write(command.data, watch=command.watch)
 
     async def _send_file(self, command: SendFile) -> int | None:
@@ -229,6 +345,20 @@ class TrioNetwork:
         return None
 
     def _read(self, command: Read) -> Awaitable[int]:
+        link: Any = command.link
+        if link.awaits_answer:
+            return self._receive(link, command.deadline)
+        return self._within_deadline(self._read_on, command)
+
+    async def _receive(self, link: TrioLink, deadline: float) -> int:
+        while True:
+            await self._watch.until_readable(link, deadline)
+            try:
+                return link.receive()
+            except BlockingIOError:
+                pass  # it was not readable after all
+
+    def _read_on(self, command: Read) -> Awaitable[int]:
         return cast("TrioLink", command.link).read()
 
     async def _connect(self, command: Connect) -> TrioLink:
@@ -247,17 +377,16 @@ class TrioNetwork:
             raise
         return link
 
-    async def _dial(self, origin: Origin) -> trio.socket.SocketType:
+    async def _dial(self, origin: Origin) -> socket.socket:
         """A connected socket, before any TLS."""
         if self._unix_socket is not None:
-            return (await trio.open_unix_socket(self._unix_socket)).socket
-        return (await trio.open_tcp_stream(origin.host.strip("[]"), origin.port)).socket
+            stream = await trio.open_unix_socket(self._unix_socket)
+        else:
+            stream = await trio.open_tcp_stream(origin.host.strip("[]"), origin.port)
+        return socket.socket(fileno=stream.socket.detach())  # trio's own lets nobody send without waiting
 
-    async def _wait(self, command: Wait) -> None:
-        served = trio.Event()
-        command.ticket.notify = served.set
-        if not command.ticket.ready:
-            await served.wait()
+    def _wait(self, command: Wait) -> Awaitable[None]:
+        return self._watch.until_ready(command.ticket, command.deadline)
 
     async def _run(self, command: Run[Any]) -> Any:
         return await trio.to_thread.run_sync(command.function)

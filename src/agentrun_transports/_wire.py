@@ -4,6 +4,7 @@ An answer takes one of two roads:
 
 - The short road, for the plain answer: HTTP/1.1, a final status, a well-formed head with exactly one
   Content-Length, nothing that changes the framing. One strict pattern over the head, a count for the body.
+  Chunks have a short road too: those that are a size, so many bytes and nothing else.
 - The long road, h11, for everything else. What the pattern does not match goes there from its first byte,
   and h11 alone says what is illegal. The short road accepts a subset of it, with the same meaning.
 
@@ -22,6 +23,7 @@ from enum import Enum
 import h11
 
 from agentrun_proto import DecodeError, Head, Headers, IncompleteError, ProtocolError, Request
+from agentrun_proto.messages import EMPTY
 
 BUFFER_SIZE = 65536
 """Bytes read at once, and the largest head; the fastest size for big bodies, as measured."""
@@ -33,8 +35,11 @@ _PLAIN_HEAD = re.compile(
     rb"HTTP/1\.1 (20[0-35-9]|2[1-9][0-9]|30[0-35-9]|3[1-9][0-9]|[45][0-9]{2})(?: [\t\x20-\x7e]*)?\r\n"
     rb"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e]*\r\n)+)\r\n"
 )
-_LENGTH = re.compile(r"(?:^|\n)content-length:[ \t]*([0-9]{1,15})[ \t]*\r")
-_KEEP_ALIVE = re.compile(r"(?:^|\n)connection:[ \t]*keep-alive[ \t]*\r")
+_LONGEST_LENGTH = 15  # digits of a Content-Length
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
+_PART_OF_A_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}\r?")
+_LAST_CHUNK = b"0\r\n\r\n"
+_CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def encode_head(request: Request) -> bytes:
@@ -46,29 +51,33 @@ def encode_head(request: Request) -> bytes:
     Raises:
         ValueError: a line break or NUL in the request line or in a field.
     """
-    body = request.body
-    lines = f"{request.method} {request.target} HTTP/1.1\r\nHost: {request.origin.authority}\r\n"
-    lines += request.headers.block
-    expected = 3 + len(request.headers.fields)
-    if body.content_type is not None and "content-type" not in request.headers:
-        lines += f"Content-Type: {body.content_type}\r\n"
-        expected += 1
-    if request.declares_length:
-        lines += f"Content-Length: {body.length}\r\n"
-        expected += 1
-    elif body.length is None:
-        lines += "Transfer-Encoding: chunked\r\n"
-        expected += 1
-    if request.expect_continue:
-        lines += "Expect: 100-continue\r\n"
-        expected += 1
-    for name, value in request.signature:
-        lines += f"{name}: {value}\r\n"
-        expected += 1
-    lines += "\r\n"
-    if lines.count("\n") != expected or lines.count("\r") != expected or "\0" in lines:
+    headers, signature = request.headers, request.signature
+    plain = request.method == "GET" and request.body is EMPTY and not request.expect_continue
+    framing = [] if plain else _framing_lines(request)
+    signed = "".join([f"{name}: {value}\r\n" for name, value in signature])
+    head = (
+        f"{request.method} {request.target} HTTP/1.1\r\nHost: {request.origin.authority}\r\n"
+        f"{headers.block}{''.join(framing)}{signed}\r\n"
+    )
+    expected = 3 + len(headers.fields) + len(framing) + len(signature)
+    if head.count("\n") != expected or head.count("\r") != expected or "\0" in head:
         raise ValueError("a line break or NUL inside the request line or a header")
-    return lines.encode("latin-1")
+    return head.encode("latin-1")
+
+
+def _framing_lines(request: Request) -> list[str]:
+    """The field lines that follow from the body."""
+    body = request.body
+    lines: list[str] = []
+    if body.content_type is not None and "content-type" not in request.headers:
+        lines.append(f"Content-Type: {body.content_type}\r\n")
+    if request.declares_length:
+        lines.append(f"Content-Length: {body.length}\r\n")
+    elif body.length is None:
+        lines.append("Transfer-Encoding: chunked\r\n")
+    if request.expect_continue:
+        lines.append("Expect: 100-continue\r\n")
+    return lines
 
 
 class _Framing(Enum):
@@ -97,6 +106,7 @@ class Wire:
 
     __slots__ = (
         "_buffer",
+        "_chunks",
         "_direct",
         "_done",
         "_end",
@@ -138,6 +148,7 @@ class Wire:
         self._scanned = 0
         self._interim = 0
         self._h11: h11.Connection | None = None
+        self._chunks: h11.Connection | None = None  # that reads them, where they are not plain
         self._direct = None
         self._filled = 0
         self._taken = 0
@@ -156,7 +167,14 @@ class Wire:
         """Where the next bytes go; empty only while nothing takes what is there."""
         if self._direct is not None:
             return self._direct[self._filled :]
-        return self._view[self._end :]
+        return self._view[self._end :] if self._end else self._view
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for more, until something takes what is there."""
+        if self._direct is not None:
+            return self._filled == len(self._direct)
+        return self._end == BUFFER_SIZE
 
     def received(self, count: int) -> None:
         """That many bytes were put into the buffer; 0 changes nothing."""
@@ -225,11 +243,15 @@ class Wire:
         if self._start == self._end:
             return None
         if self._h11 is None:
-            if not self._head_is_complete():
+            # Most heads are plain and come whole. One that does not is looked at again once its end is there,
+            # so that what drips is not read from its start for each drop.
+            if self._scanned and not self._head_is_complete():
                 return None
             head = self._read_plain_head()
             if head is not None:
                 return head
+            if not self._head_is_complete():
+                return None
             self._h11 = _client(self._method)
         return self._read_any_head(self._h11)
 
@@ -249,17 +271,22 @@ class Wire:
         match = _PLAIN_HEAD.match(self._buffer, self._start, self._end)
         if match is None or self._method == "HEAD":
             return None
-        block = match[2].decode("ascii")
-        fields = block.lower()
-        length = _LENGTH.search(fields)
-        if length is None or fields.count("content-length:") != 1 or "transfer-encoding:" in fields:
+        start = match.start(2)
+        lines = str(self._view[start - 2 : match.end(2)], "ascii")  # with the line break before the first
+        folded = lines.lower()
+        if folded.count("content-length:") != 1 or "transfer-encoding:" in folded:
             return None
-        options = fields.count("connection:")
-        if options and (options > 1 or _KEEP_ALIVE.search(fields) is None):
+        length = _value(folded, "\ncontent-length:")
+        # int() would take more than digits, such as underscores and signs.
+        if length is None or not length.isdigit() or len(length) > _LONGEST_LENGTH:
+            return None
+        if "connection:" in folded and (
+            folded.count("connection:") > 1 or _value(folded, "\nconnection:") != "keep-alive"
+        ):
             return None
         self._start = match.end()
-        self._set_length(int(length[1]))
-        return Head(status=int(match[1]), headers=Headers.from_block(block))
+        self._set_length(int(length))
+        return Head(status=int(match[1]), headers=Headers.from_block(lines[2:], folded[2:]))
 
     def _read_any_head(self, parser: h11.Connection) -> Head | None:
         self._pass_on(parser)
@@ -293,6 +320,7 @@ class Wire:
         elif coded is not None:
             # h11 has refused any coding but a sole "chunked". RFC 9112, 6.3: with a Content-Length beside
             # it, chunked counts, and the connection is not to be trusted any further.
+            self._take_back(parser)
             self._framing = _Framing.CHUNKED
             if length is not None:
                 self._keep_alive = False
@@ -386,9 +414,13 @@ class Wire:
             piece = bytes(self._view[self._start : self._end])
             self._skip(len(piece))
             return piece
-        parser = self._h11
-        if parser is None or self._done:
+        if self._done:
             return b""
+        if self._chunks is None:
+            piece = self._next_chunks()
+            if piece or self._done or self._start == self._end or self._chunks is None:
+                return piece
+        parser = self._chunks
         self._pass_on(parser)
         try:
             event = parser.next_event()
@@ -400,6 +432,45 @@ class Wire:
             self._done = True
             self._take_back(parser)
         return b""
+
+    def _next_chunks(self) -> bytes:
+        """The content of the plain chunks that are there (RFC 9112, 7.1); from any other on, h11 reads them.
+
+        What is left over belongs to the size of a chunk.
+        """
+        buffer, view, at, end = self._buffer, self._view, self._start, self._end
+        left = self._left  # of a chunk and its line end; 0 between chunks
+        pieces: list[memoryview] = []
+        while at < end:
+            if left > 2:
+                count = min(left - 2, end - at)
+                pieces.append(view[at : at + count])
+                at += count
+                left -= count
+            elif left:
+                if buffer[at] != b"\r\n"[2 - left]:
+                    if pieces:
+                        break  # it shows again at the next call
+                    raise ProtocolError("the chunks of the answer are malformed: one is longer than its size")
+                at += 1
+                left -= 1
+            elif (size := _CHUNK_SIZE.match(buffer, at, end)) and (length := int(size[1], 16)):
+                at = size.end()
+                left = length + 2
+            elif buffer.startswith(_LAST_CHUNK, at) and at + len(_LAST_CHUNK) <= end:
+                at += len(_LAST_CHUNK)
+                self._done = True
+                break
+            else:
+                if not _PART_OF_A_SIZE.fullmatch(buffer, at, end):
+                    self._chunks = _chunked_client()
+                break
+        content = b"".join(pieces)
+        self._left = left
+        rest = bytes(view[at:end])
+        view[: len(rest)] = rest
+        self._start, self._end = 0, len(rest)
+        return content
 
     def read_some(self) -> bytes | None:
         """What is there of the body: ``b""`` at its end, None while nothing is.
@@ -448,14 +519,27 @@ class Wire:
         if self._direct is None:
             if left > limit:
                 raise _too_large(limit)
-            if self._end - start >= left:
-                content = bytes(self._view[start : start + left])
-                self._skip(left)
+            end = start + left
+            if self._end >= end:
+                content = bytes(self._view[start:end])
                 self._left, self._done = 0, True
+                if self._end == end:
+                    self._start = self._end = 0
+                else:
+                    self._start = end
                 return content
             self._whole = bytearray(left + 1)
         count = self._fill_counted(memoryview(self._whole))
         return None if count is None else bytes(memoryview(self._whole)[:count])
+
+
+def _value(folded: str, name: str) -> str | None:
+    """The value of the first field line of this name, which begins with the line break before it."""
+    start = folded.find(name)
+    if start < 0:
+        return None
+    start += len(name)
+    return folded[start : folded.index("\r", start)].strip(" \t")
 
 
 def _too_large(limit: int) -> DecodeError:
@@ -467,4 +551,12 @@ def _client(method: str) -> h11.Connection:
     parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=BUFFER_SIZE)
     parser.send(h11.Request(method=method, target="/", headers=[("Host", "h")]))
     parser.send(h11.EndOfMessage())
+    return parser
+
+
+def _chunked_client() -> h11.Connection:
+    """An h11 connection that awaits chunks."""
+    parser = _client("GET")
+    parser.receive_data(_CHUNKED)
+    parser.next_event()
     return parser

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from enum import Enum
 from types import TracebackType
@@ -206,8 +206,8 @@ class DataAPI(SyncFace, AsyncFace):
     def _begin(self, operation: Operation[None]) -> Run:
         return self._session.begin(operation)
 
-    async def _run_async(self, operation: Operation[Result]) -> Result:
-        return await self._sessions.get(*_running_loop()).run(operation)
+    def _run_async(self, operation: Operation[Result]) -> Coroutine[Any, Any, Result]:
+        return self._sessions.get(*_running_loop()).run(operation)
 
     async def _begin_async(self, operation: Operation[None]) -> RunAsync:
         return await self._sessions.get(*_running_loop()).begin(operation)

@@ -15,7 +15,7 @@ from agentrun_transports._asyncio_link import AsyncioLink
 from agentrun_transports._network import Wait
 from agentrun_transports._tickets import Ticket
 from agentrun_transports._tls import TLSLayer, tls_context
-from drivers_support import LOOPS, run, turns
+from drivers_support import LOOPS, awaited, run, run_virtual, turns
 
 
 async def connected():
@@ -40,7 +40,7 @@ def test_asyncio_abort_after_the_loop_has_let_the_connection_go(backend):
         link, peer = await connected()
         with peer:
             link.wire.begin("POST")
-            await link.write(bytes(5_000_000), 1e9, watch=False)
+            await awaited(link.write(bytes(5_000_000), 1e9, watch=False))
             peer.shutdown(socket.SHUT_WR)
             await turns(backend)
             with contextlib.suppress(OSError):
@@ -54,7 +54,7 @@ def test_asyncio_abort_after_the_loop_has_let_the_connection_go(backend):
             link.abort()
             link.abort()
             with pytest.raises(OSError):
-                await link.write(b"x", 1e9, watch=False)
+                await awaited(link.write(b"x", 1e9, watch=False))
 
     run(backend, main)
 
@@ -71,6 +71,25 @@ def test_asyncio_abort_twice_and_after_a_reset(backend):
         assert link.take_in() == 0
 
     run(backend, main)
+
+
+def test_asyncio_a_stall_is_bounded_after_a_silence_that_was():
+    """Whoever waits for consent in vain goes on to send; the timer is for that then."""
+
+    async def main():
+        link, peer = await connected()
+        loop = asyncio.get_running_loop()
+        with peer:
+            link.wire.begin("POST")
+            with pytest.raises(TimeoutError):
+                await awaited(link.read(loop.time() + 1))
+            await awaited(link.write(bytes(5_000_000), inf, watch=False))
+            with pytest.raises(TimeoutError):
+                await awaited(link.write(b"x", loop.time() + 1, watch=False))
+            link.abort()
+            await turns("asyncio")
+
+    run_virtual("asyncio", main)
 
 
 @pytest.mark.parametrize("backend", LOOPS)
@@ -93,7 +112,7 @@ def test_asyncio_more_arrives_than_there_is_room_for(backend):
             assert head.status == 200
             room = memoryview(bytearray(100_000))
             assert link.wire.fill(room) is None
-            assert await link.read(1e9) > 0
+            assert await awaited(link.read(1e9)) > 0
             link.abort()
             await turns(backend)
 

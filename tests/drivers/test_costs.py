@@ -28,7 +28,7 @@ CALLS = 20
 KEY = Config(access_key_id="id", access_key_secret="secret", account_id="1")
 
 # The most function calls, of Python and of C, that one call may take; see above.
-LIMITS = {"blocking": 240, "asyncio": 315, "trio": 480}
+LIMITS = {"blocking": 190, "asyncio": 252, "trio": 262}
 
 
 class Counted:

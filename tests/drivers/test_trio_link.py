@@ -63,7 +63,7 @@ async def connected(authority=None):
     with ours, theirs:
         ours.setblocking(False)
         layer = authority and TLSLayer(tls_context(TLS(ca_file=authority.ca_file)), "localhost")
-        link, peer = TrioLink(trio.socket.from_stdlib_socket(ours), HOST, layer), Peer(theirs, authority)
+        link, peer = TrioLink(ours, HOST, layer), Peer(theirs, authority)
         link.wire.begin("POST")
         if authority is not None:
             async with trio.open_nursery() as nursery:

@@ -24,6 +24,8 @@ from .._tls import TLS
 from .._trio import TrioNetwork
 
 if TYPE_CHECKING:
+    import socket
+
     from agentrun_proto import Origin
 
     from ._world import Dialler, World
@@ -56,11 +58,11 @@ class SimulatedTrioNetwork(TrioNetwork):
         self.random = random
         self._begin_dialling = dial
 
-    async def _dial(self, origin: Origin) -> trio.socket.SocketType:
+    async def _dial(self, origin: Origin) -> socket.socket:
         dial = self._begin_dialling(origin)
         try:
             await self._wait(Wait(dial, inf))
-            return trio.socket.from_stdlib_socket(dial.take())
+            return dial.take()
         except BaseException:
             dial.cancel()
             raise
