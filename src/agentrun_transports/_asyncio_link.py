@@ -239,18 +239,27 @@ class AsyncioLink(asyncio.BufferedProtocol):
     ) -> int | Coroutine[Any, Any, int]:
         """Hands bytes to the transport, or gives what does that once there is room.
 
-        With `watch`, whatever arrives ends the wait.
+        With `watch`, whatever arrives ends the wait, and what has arrived is read before more is written.
         """
-        if self._paused and not self._ended:
+        if not self._ended and (self._paused or (watch and self._unheard())):
             return self._write_later(data, deadline, watch)
         return self._write_now(data)
 
     async def _write_later(self, data: bytes | memoryview, deadline: float, watch: bool) -> int:
-        while self._paused and not self._ended:
+        while not self._ended:
             if watch and self._unread:
                 return 0
+            if not self._paused and not (watch and self._unheard()):
+                break
             await self._wait(deadline)
         return self._write_now(data)
+
+    def _unheard(self) -> bool:
+        """Whether something has arrived that the loop is yet to put into the wire.
+
+        A write that fails would have the loop forget it: a refusal, and the reset behind it.
+        """
+        return not self._full and self._ready is not None and self._ready.readable()
 
     def _write_now(self, data: bytes | memoryview) -> int:
         if self._transport is None or self._ended or self._transport.is_closing():

@@ -60,6 +60,32 @@ def test_asyncio_abort_after_the_loop_has_let_the_connection_go(backend):
 
 
 @pytest.mark.parametrize("backend", LOOPS)
+def test_asyncio_an_answer_that_a_reset_follows_is_read_before_more_is_written(backend):
+    """The peer refuses, and closes with bytes unread: a write would fail, and the loop forget the answer."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            ours = socket.create_connection(listener.getsockname())
+            peer, _ = listener.accept()
+        ours.setblocking(False)
+        _, link = await loop.create_connection(
+            partial(AsyncioLink, loop, Origin("http", "h", 80), None), sock=ours
+        )
+        link.wire.begin("POST")
+        with peer:
+            assert await awaited(link.write(b"x" * 1000, 1e9, watch=True)) == 1000
+            assert peer.recv(1) == b"x"
+            peer.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
+        assert await awaited(link.write(b"x" * 1000, 1e9, watch=True)) == 0
+        assert link.wire.read_head().status == 413
+        link.abort()
+        await turns(backend)
+
+    run(backend, main)
+
+
+@pytest.mark.parametrize("backend", LOOPS)
 def test_asyncio_abort_twice_and_after_a_reset(backend):
     async def main():
         link, peer = await connected()
