@@ -14,10 +14,11 @@ from math import inf
 
 import pytest
 import trio
+import trio.testing
 
 from agentrun_proto import FileError, Origin
 from agentrun_transports import TLS, TrioClient
-from agentrun_transports._network import SendFile, Wait
+from agentrun_transports._network import Read, SendFile, Wait
 from agentrun_transports._tickets import Ticket
 from agentrun_transports._tls import TLSLayer, tls_context
 from agentrun_transports._trio import TrioLink, TrioNetwork
@@ -187,6 +188,93 @@ def test_trio_a_task_of_ours_that_fails_is_reported_and_ends_no_run(monkeypatch)
     monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: told.append((kind, str(error))))
     run_virtual("trio", main)
     assert told == [(LookupError, "a bug")]
+
+
+def test_trio_a_turn_that_comes_late_is_nobodys():
+    """Once the wait is over, by its deadline or a cancellation, and at the same moment as the deadline."""
+
+    async def main():
+        network = TrioNetwork(TLS(), None)
+        late = Ticket()
+        with pytest.raises(TimeoutError):
+            await network.perform(Wait(late, trio.current_time() + 1))
+        late.serve()
+        cancelled = Ticket()
+        with trio.move_on_after(1) as scope:
+            await network.perform(Wait(cancelled, inf))
+        assert scope.cancelled_caught
+        cancelled.serve()
+        both = Ticket()
+
+        async def serve():
+            both.serve()
+            both.notify.__self__.expire()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(network.perform, Wait(both, trio.current_time() + 60))
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(serve)
+
+    run_virtual("trio", main)
+
+
+def test_trio_waits_of_different_lengths_end_in_time():
+    """One timer ends them all: one that is shorter than all before it, too."""
+
+    async def main():
+        network, ended = TrioNetwork(TLS(), None), []
+
+        async def wait(seconds):
+            with pytest.raises(TimeoutError):
+                await network.perform(Wait(Ticket(), trio.current_time() + seconds))
+            ended.append((seconds, trio.current_time() - began))
+
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for seconds in (500, 100, 300, 7):
+                nursery.start_soon(wait, seconds)
+                await trio.testing.wait_all_tasks_blocked()
+        assert ended == [(seconds, pytest.approx(seconds)) for seconds in (7, 100, 300, 500)]
+
+    run_virtual("trio", main)
+
+
+def test_trio_an_answer_that_another_has_taken_is_waited_for_again(monkeypatch):
+    taken = []
+
+    def receive(link):
+        if not taken:
+            taken.append(link)
+            raise BlockingIOError
+        return former(link)
+
+    former = TrioLink.receive
+    monkeypatch.setattr(TrioLink, "receive", receive)
+
+    async def main():
+        async with connected() as (link, peer):
+            await peer.sock.send(FINAL)
+            assert await TrioNetwork(TLS(), None).perform(Read(link, inf)) == len(FINAL)
+            assert taken == [link]
+            link.abort()
+
+    run_virtual("trio", main)
+
+
+def test_trio_a_connection_that_is_closed_under_whoever_waits():
+    async def main():
+        async with connected() as (link, _), trio.open_nursery() as nursery:
+
+            async def wait():
+                with pytest.raises(trio.ClosedResourceError):
+                    await TrioNetwork(TLS(), None).perform(Read(link, inf))
+
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            link.abort()
+            link.expire()  # at the same moment, it was due
+
+    run_virtual("trio", main)
 
 
 @pytest.mark.hostile("published-foreign-errors")
