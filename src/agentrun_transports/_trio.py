@@ -327,7 +327,10 @@ class TrioNetwork:
 
     def _write(self, command: Write) -> Awaitable[int] | int:
         link: Any = command.link
-        sent: int | None = None if command.watch else link.send(command.data)
+        sent: int | None = None
+        # Whoever is cancelled already sends nothing: to send at once gives way nowhere, and would not notice.
+        if not command.watch and trio.current_effective_deadline() != -inf:
+            sent = link.send(command.data)
         return self._within_deadline(self._write_later, command) if sent is None else sent
 
     def _write_later(self, command: Write) -> Awaitable[int]:

@@ -18,7 +18,7 @@ import trio.testing
 
 from agentrun_proto import FileError, Origin
 from agentrun_transports import TLS, TrioClient
-from agentrun_transports._network import Read, SendFile, Wait
+from agentrun_transports._network import Read, SendFile, Wait, Write
 from agentrun_transports._tickets import Ticket
 from agentrun_transports._tls import TLSLayer, tls_context
 from agentrun_transports._trio import TrioLink, TrioNetwork
@@ -235,6 +235,23 @@ def test_trio_waits_of_different_lengths_end_in_time():
                 nursery.start_soon(wait, seconds)
                 await trio.testing.wait_all_tasks_blocked()
         assert ended == [(seconds, pytest.approx(seconds)) for seconds in (7, 100, 300, 500)]
+
+    run_virtual("trio", main)
+
+
+def test_trio_there_is_no_room_for_a_request_at_first():
+    async def main():
+        async with connected() as (link, peer):
+            fill(link)
+
+            async def empty():
+                await trio.testing.wait_all_tasks_blocked()
+                await peer.sock.recv(1 << 20)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(empty)
+                assert await TrioNetwork(TLS(), None).perform(Write(link, b"GET", inf, False)) == 3
+            link.abort()
 
     run_virtual("trio", main)
 

@@ -118,15 +118,18 @@ def test_trio_shield():
     trio.run(main)
 
 
-def test_trio_cancelled_before_it_begins_sends_nothing():
+@pytest.mark.parametrize("kept", [False, True], ids=["fresh", "kept"])
+def test_trio_cancelled_before_it_begins_sends_nothing(kept):
     async def main():
         with QuickServer() as server:
             client = TrioClient(server.config())
+            if kept:
+                await client.get("own", {"n": 1})
             with trio.CancelScope() as scope:
                 scope.cancel()
-                await client.get("own")
+                await client.get("own", {"n": 2})
             assert scope.cancelled_caught
-            assert server.order == []
+            assert server.order == [1] * kept
             assert clean(client)
             assert (await client.get("own"))["target"].endswith("/own")
             await client.aclose()

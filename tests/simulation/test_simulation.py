@@ -773,3 +773,15 @@ def test_one_thing_after_another_is_the_same_on_every_driver():
         assert runs[0] == runs[1] == runs[2], seed
         different += runs[0][1] != {}
     assert different > 40
+
+
+def test_who_leaves_with_bytes_unread_has_ended_the_connection():
+    """The service's end is told of a reset then, and not of an end."""
+    with Simulation(1, driver="blocking", script={}) as simulation:
+        client = simulation.client
+        made = client.post("resources", {"name": "big", "text": "x" * 1_000_000})
+        with client.stream("GET", f"resources/{made['data']['id']}") as stream:
+            assert stream.status == 200
+        assert client.get("resources")["data"]["total"] == 1
+        assert simulation.requests.count == 3
+        assert simulation.connections == 1, "the first is gone"

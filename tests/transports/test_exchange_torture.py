@@ -26,6 +26,7 @@ from agentrun_proto import (
     PoolTimeout,
     ReadSome,
     ReadTimeout,
+    Refresh,
     Resource,
     Retry,
     Send,
@@ -37,6 +38,7 @@ from agentrun_transports import _files
 from agentrun_transports._exchange import Exchange
 from agentrun_transports._network import Connect, Read, Run, Spawn, Wait, Write
 from agentrun_transports._pool import Limits, Pool
+from agentrun_transports.embedding import local_steps
 from transports_support import ORIGIN, Cancelled, FakeNetwork, TurnedClock, answer
 
 pytestmark = pytest.mark.once
@@ -532,3 +534,23 @@ def test_an_idle_connection_is_closed_when_its_time_is_over():
     world.clock.time += 30.5
     world.run(call(), network)
     assert [link.aborted for link in network.links] == [1, 0]
+
+
+def test_an_answer_that_is_left_unread_has_its_connection_closed_by_the_next_request():
+    def leave(clock):
+        for _ in range(2):
+            yield Send(ENDPOINT.request("GET", "r"), Timeout(), inf)
+        return (yield from ReadSome())
+
+    world = World()
+    network = world.network(lambda request: OK)
+    assert world.run(leave, network) == b'{"ok": 1}'
+    assert [link.aborted for link in network.links] == [1, 1]  # the second is left before its end, too
+    assert world.pool.open == 0
+
+
+def test_a_refresh_is_no_command_of_local_steps():
+    refresh = Refresh("key", lambda: call()(TurnedClock()), deadline=inf, wait=True)
+    steps = local_steps(refresh, TurnedClock())
+    with pytest.raises(NotImplementedError, match="whoever performs all commands"):
+        list(steps)
