@@ -215,8 +215,10 @@ def _arguments(section: Section, settings: Settings, folder: Path) -> tuple[list
     size = settings.transfer_mib * MIB
     file = folder / "file.bin"
     if not section.route:
-        with file.open("wb") as new:
-            new.truncate(size)
+        piece = os.urandom(MIB)
+        with file.open("wb") as new:  # content, not a hole, which is read out of one page again and again
+            for _ in range(settings.transfer_mib):
+                new.write(piece)
     return [*routes, str(file)], size
 
 

@@ -220,7 +220,7 @@ def test_asyncio_transport_holds_one_piece_at_most(backend, tmp_path):
                     most = max(most, link._transport.get_write_buffer_size())
             await task
             assert links
-            assert most <= 2 * 262_144
+            assert most <= 524_288
 
     run(backend, main)
 

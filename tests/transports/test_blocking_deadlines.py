@@ -186,7 +186,7 @@ def test_write_under_tls_to_a_peer_that_drips(driver, tmp_path, monkeypatch):
             began = time.monotonic()
             with pytest.raises(WriteTimeout):
                 client.call("POST", "a", data=bytes(16_000_000))
-            # One piece of 256 KiB is 16 records, each of which would have its own second, and takes 0.2 s.
+            # One piece of 512 KiB is 32 records, each of which would have its own second, and takes 0.4 s.
             assert time.monotonic() - began < 2.5
 
 

@@ -366,7 +366,7 @@ def get(endpoint, clock):
 
 
 def post_large(endpoint, clock):
-    return endpoint.call(endpoint.request("POST", "r", data=bytes(10**6)), clock=clock)
+    return endpoint.call(endpoint.request("POST", "r", data=bytes(2 * 10**6)), clock=clock)
 
 
 def by_kind(**seconds):
