@@ -17,7 +17,6 @@ Rules of this file:
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
@@ -44,7 +43,7 @@ def _no_json(what: str, text: str, error: ValueError) -> DecodeError:
     return DecodeError(f"{what} is no JSON ({told}): {text[:_SHOWN]!r}", response_body=text)
 
 
-class _Decoder(ABC, Generic[_Item]):
+class _Decoder(Generic[_Item]):
     """What all decoders share: `feed`, `end`, and when an error is raised.
 
     ``error`` is what the next call will raise, or None. Who does not want to wait for further bytes to learn
@@ -86,10 +85,11 @@ class _Decoder(ABC, Generic[_Item]):
                 raise
         return found
 
-    @abstractmethod
     def _decode(self, data: bytes, final: bool, found: list[_Item]) -> None:
-        """Appends to `found` what `data` completes; if `final`, what the end completes, and starts afresh."""
-        ...
+        """Appends to `found` what `data` completes; if `final`, what the end completes, and starts afresh.
+
+        Each decoder has its own.
+        """
 
 
 def _through(inner: _Decoder[_Item], data: bytes, *, final: bool) -> Iterator[_Item]:
