@@ -345,6 +345,7 @@ def test_keyboard_interrupt_amid_a_call(driver, emulator):
     begin = """
 import signal
 from agentrun_proto import ConnectionOpened
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job is begun without
 signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
 alarms = [0.2]
 def listener(event):
