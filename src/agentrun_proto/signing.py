@@ -78,7 +78,7 @@ class _Hash(Protocol):
 class _Mac:
     """HMAC-SHA256 with one key, which is hashed into both pads once, as RFC 2104, 4 proposes.
 
-    Two copies of that are a third of the cost of `hmac`, which comes the long way for each message.
+    Two copies of that cost less than half of what `hmac.digest` does, which begins with the key each time.
     """
 
     __slots__ = ("_inner", "_outer")
